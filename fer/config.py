@@ -1,0 +1,262 @@
+"""The settings of a run: types, bounds and help texts, stated once.
+
+The command line, the Train form and the documentation all read the same fields; a value from any of them passes the
+same check. A setting is named by its dotted path, such as `optim.lr`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fer.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    name: str = Field("sample", description="The prepared data set to train on.", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    val_fraction: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="Share of train, by class, held out for validation instead of the data set's own val split. None: use the data set's own.",
+    )
+
+
+class ModelConfig(Section):
+    name: Literal["baseline", "grouped-conv", "depthwise-conv", "dilated-conv"] = Field(
+        "baseline", description="The network."
+    )
+    channels: Literal["rgb", "grey"] = Field(
+        "rgb",
+        description="rgb: the grey picture three times with ImageNet mean and std, as in the study. grey: one channel.",
+    )
+
+
+class OptimConfig(Section):
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="The optimizer.")
+    lr: float = Field(0.001, gt=0, le=10, description="Learning rate before any schedule.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty (Adam, SGD) or decoupled decay (AdamW).")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD; the others do not use it.")
+    nesterov: bool = Field(True, description="Nesterov's form of momentum in SGD; the others do not use it.")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> OptimConfig:
+        if self.name == "sgd" and self.nesterov and self.momentum == 0:
+            raise ValueError("Nesterov needs a momentum above 0: set optim.momentum, or optim.nesterov=false")
+        return self
+
+
+class ScheduleConfig(Section):
+    name: Literal["constant", "step", "exponential", "polynomial", "cosine", "one-cycle", "plateau"] = Field(
+        "constant", description="How the learning rate changes over the run."
+    )
+    step_size: int = Field(5, ge=1, le=10_000, description="Step: epochs between two cuts.")
+    gamma: float = Field(0.5, gt=0, le=1, description="Step, exponential: the rate is multiplied by this at each cut (exponential: each epoch).")
+    power: float = Field(1.0, gt=0, le=10, description="Polynomial: the power; 1 is a straight line to zero.")
+    final_fraction: float = Field(0.0, ge=0, lt=1, description="Polynomial, cosine: the last rate as a share of the first.")
+    pct_start: float = Field(0.3, gt=0, lt=1, description="One-cycle: share of the run in which the rate rises.")
+    div_factor: float = Field(25.0, ge=1, le=1e6, description="One-cycle: the rate begins at optim.lr divided by this; optim.lr is the peak.")
+    final_div_factor: float = Field(1e4, ge=1, le=1e9, description="One-cycle: the rate ends at its beginning divided by this.")
+    factor: float = Field(0.5, gt=0, lt=1, description="Plateau: the rate is multiplied by this when validation loss stalls.")
+    patience: int = Field(2, ge=0, le=1000, description="Plateau: epochs without improvement that are tolerated before a cut.")
+    warmup_epochs: float = Field(0.0, ge=0, le=1000, description="Epochs in which the rate first rises in a straight line to optim.lr.")
+
+
+class TrainConfig(Section):
+    epochs: int = Field(25, ge=1, le=10_000, description="Passes over the training split.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Pictures in one optimizer step.")
+
+
+class RuntimeConfig(Section):
+    """What only says where and how a run is computed; it does not make two runs different experiments."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes a GPU where there is one.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Arithmetic of the training passes; auto takes bf16 where the processor has it in hardware. Validation is always fp32."
+    )
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads. None: one for each physical core.")
+
+
+class Config(Section):
+    """All settings of one run."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    seed: int = Field(0, ge=0, lt=2**31, description="Decides the first weights and the order of the pictures.")
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _warmup_is_shorter_than_the_run(self) -> Config:
+        if self.schedule.warmup_epochs >= self.train.epochs and self.schedule.warmup_epochs > 0:
+            raise ValueError(
+                f"schedule.warmup_epochs is {self.schedule.warmup_epochs:g}, but the run has {self.train.epochs} epochs: the warm-up must end before the run does"
+            )
+        return self
+
+    @property
+    def experiment(self) -> str:
+        """12 hexadecimal digits shared by runs that differ in seed and `runtime` only."""
+        content = self.model_dump(mode="json", exclude={"seed", "runtime"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of the config, as a form or a table shows it. `choices` is empty where any value of `kind` fits."""
+
+    path: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive_minimum: bool = False
+    exclusive_maximum: bool = False
+
+    @property
+    def bounds(self) -> str:
+        """'greater than 0, at most 10', or the choices, or '' where anything fits."""
+        if self.choices:
+            return ", ".join(self.choices)
+        parts = []
+        if self.minimum is not None:
+            parts.append(f"{'greater than' if self.exclusive_minimum else 'at least'} {self.minimum:g}")
+        if self.maximum is not None:
+            parts.append(f"{'below' if self.exclusive_maximum else 'at most'} {self.maximum:g}")
+        return ", ".join(parts)
+
+
+def _setting(path: str, field: Any) -> Setting:
+    kind, optional, choices = field.annotation, False, ()
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind, optional = next(a for a in typing.get_args(kind) if a is not type(None)), True
+    if typing.get_origin(kind) is Literal:
+        kind, choices = str, typing.get_args(kind)
+    low = high = None
+    open_low = open_high = False
+    for bound in field.metadata:
+        if getattr(bound, "ge", None) is not None:
+            low = bound.ge
+        if getattr(bound, "gt", None) is not None:
+            low, open_low = bound.gt, True
+        if getattr(bound, "le", None) is not None:
+            high = bound.le
+        if getattr(bound, "lt", None) is not None:
+            high, open_high = bound.lt, True
+    return Setting(path, kind, optional, field.default, field.description or "", choices, low, high, open_low, open_high)
+
+
+def _all_settings() -> dict[str, Setting]:
+    found = {}
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            for inner, inner_field in field.annotation.model_fields.items():
+                found[f"{name}.{inner}"] = _setting(f"{name}.{inner}", inner_field)
+        else:
+            found[name] = _setting(name, field)
+    return found
+
+
+SETTINGS: dict[str, Setting] = _all_settings()
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """`{dotted path: value}` of every setting."""
+    content = config.model_dump(mode="json")
+    return {path: _look_up(content, path) for path in SETTINGS}
+
+
+def read_config(content: Mapping[str, Any]) -> Config:
+    """A config from nested mappings. Raises ConfigError that names the setting, the value and what is allowed."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(" ".join(_explain(e, content) for e in error.errors()[:3])) from None
+
+
+def with_settings(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with some settings changed, by dotted path. Raises ConfigError."""
+    content = config.model_dump(mode="json")
+    for path, value in changes.items():
+        if path not in SETTINGS:
+            raise ConfigError(_unknown(path))
+        *sections, last = path.split(".")
+        target = content
+        for section in sections:
+            target = target[section]
+        target[last] = value
+    return read_config(content)
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["optim.lr=0.0005"]` to `{"optim.lr": "0.0005"}`; the word none stands for None. Raises ConfigError."""
+    changes: dict[str, Any] = {}
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        path, value = path.strip(), value.strip()
+        if not equals:
+            raise ConfigError(f"'{text}' sets nothing. Write it as PATH=VALUE, such as optim.lr=0.0005.")
+        if path not in SETTINGS:
+            raise ConfigError(_unknown(path))
+        changes[path] = None if value.lower() == "none" and SETTINGS[path].optional else value
+    return changes
+
+
+def differing(configs: Iterable[Config]) -> dict[str, list[Any]]:
+    """The settings in which these configs differ: `{dotted path: one value a config}`, in the order of `SETTINGS`."""
+    flat = [flatten(c) for c in configs]
+    return {p: [f[p] for f in flat] for p in SETTINGS if any(f[p] != flat[0][p] for f in flat)}
+
+
+def _look_up(content: Mapping[str, Any], path: str) -> Any:
+    for part in path.split("."):
+        content = content[part]
+    return content
+
+
+def _unknown(path: str) -> str:
+    near = difflib.get_close_matches(path, SETTINGS, n=1, cutoff=0.5)
+    if not near:
+        near = [p for p in SETTINGS if p.split(".")[-1] == path.split(".")[-1]]
+    hint = f" Did you mean '{near[0]}'?" if near else f" Known settings: {', '.join(SETTINGS)}."
+    return f"There is no setting '{path}'.{hint}"
+
+
+def _explain(error: Any, content: Any) -> str:
+    path = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return _unknown(path)
+    if not path or path not in SETTINGS:
+        return error["msg"].removeprefix("Value error, ").rstrip(".") + "."
+    setting = SETTINGS[path]
+    kinds = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+    allowed = f"one of {', '.join(setting.choices)}" if setting.choices else kinds[setting.kind]
+    if setting.bounds and not setting.choices:
+        allowed += f", {setting.bounds}"
+    if setting.optional:
+        allowed += ", or none"
+    return f"{path} cannot be {error['input']!r}. Allowed: {allowed}."

@@ -1,0 +1,139 @@
+"""Where a run computes and in what precision: what was asked for, against what this machine has."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import fer
+from fer.config import RuntimeConfig
+from fer.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A device, the precision of the training passes, and CPU threads: what really is used, never 'auto'."""
+
+    device: torch.device
+    precision: str
+    threads: int
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The context in which a training forward pass runs."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        kind = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=kind)
+
+
+def resolve(config: RuntimeConfig) -> Runtime:
+    """What this machine makes of the settings. Raises DeviceError that names what there is."""
+    device = _device(config.device)
+    return Runtime(device, _precision(config.precision, device), config.threads or physical_cores())
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, two hyperthreads counted once; at least 1."""
+    physical = psutil.cpu_count(logical=False) or 1
+    try:
+        allowed = len(psutil.Process().cpu_affinity())
+    except (AttributeError, psutil.Error):  # macOS has no affinity
+        allowed = psutil.cpu_count() or 1
+    return max(1, min(physical, allowed))
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Compute with this many CPU threads inside the body."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def has_cpu_bf16() -> bool:
+    """Whether the processor multiplies bf16 in hardware (AVX512-BF16 or AMX)."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@lru_cache(maxsize=1)
+def cpu_bf16_speedup() -> float:
+    """How many times faster this processor multiplies bf16 matrices than fp32 ones; about 0.1 s to measure, once.
+
+    The instruction alone does not decide: of two processors with AVX512-BF16, one was 2.7 times faster in bf16 and
+    one was half as fast.
+    """
+    seconds = {}
+    for kind in (torch.float32, torch.bfloat16):
+        a = torch.ones(512, 512, dtype=kind)
+        seconds[kind] = min(_seconds_of(lambda a=a: a @ a) for _ in range(8))
+    return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's or GPU's own name, such as 'NVIDIA H200'."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, Any]:
+    """Versions and the git commit that a result was made with."""
+    return {
+        "versions": {"fer": fer.__version__, "python": platform.python_version(), "torch": torch.__version__},
+        "git_commit": _git_commit(),
+    }
+
+
+def _device(wanted: str) -> torch.device:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[wanted]:
+        names = ", ".join(n for n, there in available.items() if there)
+        raise DeviceError(f"The device '{wanted}' is not to be had on this machine. Available: {names}. Set runtime.device to one of them or to auto.")
+    return torch.device(wanted)
+
+
+def _precision(wanted: str, device: torch.device) -> str:
+    if wanted == "auto":
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if device.type == "cpu" and has_cpu_bf16() and cpu_bf16_speedup() > 1.2 else "fp32"
+    if wanted == "fp16" and device.type == "cpu":
+        raise DeviceError("The precision 'fp16' is not to be had on the CPU. Set runtime.precision to auto, fp32 or bf16.")
+    return wanted
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=Path(fer.__file__).parent, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None

@@ -1,0 +1,63 @@
+"""Writing files so that a reader, or a power cut, sees the old version or the new one and nothing between."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write` with a new file and put it in place of `path`: written, synced, renamed, the folder synced.
+
+    Raises OSError (disk full, read-only); the old file is then untouched and nothing is left behind.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_UMASK)
+        os.replace(name, path)
+    except BaseException:
+        if os.path.exists(name):
+            os.unlink(name)
+        raise
+    sync_folder(path.parent)
+
+
+def write_bytes_atomic(path: Path, content: bytes | memoryview) -> None:
+    """`write_atomic` for bytes at hand."""
+    write_atomic(path, lambda file: file.write(content))
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """`write_atomic` for a JSON value; NaN and infinity are refused with ValueError, since JSON has none."""
+    write_bytes_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder durable; a system that cannot sync folders is left as it is."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _current_umask()

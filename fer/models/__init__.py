@@ -1,0 +1,55 @@
+"""The networks and the table that names them.
+
+Every network takes (N, C, 48, 48) float images, C = 3 or 1 by `model.channels`, and returns (N, num_classes) logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fer.config import ModelConfig
+from fer.errors import ConfigError
+from fer.models.study import baseline, depthwise_conv, dilated_conv, grouped_conv
+
+CHANNELS = {"rgb": 3, "grey": 1}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A row of the table: how to build it, `build(in_channels, num_classes)`, and what it is, in one line."""
+
+    build: Callable[[int, int], nn.Module]
+    description: str
+    channels: tuple[str, ...] = ("rgb", "grey")
+
+
+MODELS: dict[str, ModelEntry] = {
+    "baseline": ModelEntry(baseline, "The study's CNN: three 5x5 convolutions (32, 64, 128), three linear layers."),
+    "grouped-conv": ModelEntry(grouped_conv, "The study's CNN in 3 groups with 33, 66 and 132 channels.", ("rgb",)),
+    "depthwise-conv": ModelEntry(depthwise_conv, "The baseline with its second and third convolutions depthwise separable."),
+    "dilated-conv": ModelEntry(dilated_conv, "The baseline with 3x3 kernels spread over 5x5 pixels."),
+}
+
+
+def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
+    """The network of this config with fresh weights from torch's global generator. Raises ConfigError."""
+    entry = MODELS[config.name]
+    if config.channels not in entry.channels:
+        raise ConfigError(
+            f"The network '{config.name}' cannot take model.channels={config.channels}. Allowed: {', '.join(entry.channels)}."
+        )
+    return entry.build(CHANNELS[config.channels], num_classes)
+
+
+def num_params(model: nn.Module) -> int:
+    """The number of trainable values."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def example_input(config: ModelConfig) -> torch.Tensor:
+    """Zeros of the shape of one picture, (1, C, 48, 48)."""
+    return torch.zeros(1, CHANNELS[config.channels], 48, 48)

@@ -1,0 +1,570 @@
+"""The run store: one folder a run, read and written as the contract between the trainer and everybody who looks.
+
+    config.json     once, by whoever creates the run     schema, kind, recipe, data fingerprint, created, the whole config
+    status.json     the trainer, replaced atomically     state, progress, speed, device, versions, error
+    model.json      the trainer, at the start            layer table, parameters, multiply-adds
+    metrics.jsonl   the trainer, one line an epoch       lr, losses, top-1, macro F1, seconds
+    report.json     evaluate                             metrics by data fingerprint and split
+    notes.json      the dashboard                        name, tags, note, pinned, archived
+    stop            the dashboard                        a request to end
+
+Reading never changes a folder and never blocks a trainer. What is damaged is a named state, not an exception.
+Fractions are 0 to 1 everywhere; times are seconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from fer.config import Config, read_config
+from fer.errors import FerError, RunBroken, RunError
+from fer.files import write_bytes_atomic, write_json_atomic
+
+SCHEMA = 1
+STATES = ("queued", "running", "stopping", "stopped", "finished", "failed", "lost", "broken")
+ACTIVE = ("queued", "running", "stopping")
+RESUMABLE = ("stopped", "failed", "lost")
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+_NAME_LENGTH, _NOTE_LENGTH, _TAG_LENGTH = 80, 4000, 40
+_METRIC_KEYS = ("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1", "epoch_seconds")
+
+
+def store_root() -> Path:
+    """The folder of all runs: `FER_RUNS_DIR`, or `checkpoints/` in the project."""
+    return Path(os.environ.get("FER_RUNS_DIR") or PROJECT_ROOT / "checkpoints").expanduser()
+
+
+def check_run_id(run_id: str) -> str:
+    """The id, if it can be a run's; never a path. Raises RunError."""
+    if not _ID.fullmatch(run_id) or ".." in run_id:
+        raise RunError(
+            f"{run_id!r} cannot be a run id. Use 1 to 80 of the characters a-z, 0-9, '.', '_' and '-', "
+            "and begin with a letter or digit."
+        )
+    return run_id
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What people say of a run; the trainer never reads it."""
+
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    pinned: bool = False
+    archived: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as it was when it was read. `problems` names what is damaged; `config` is None only in state `broken`."""
+
+    id: str
+    path: Path
+    state: str
+    config: Config | None
+    record: Mapping[str, Any]
+    status: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...]
+    notes: Notes = field(default_factory=Notes)
+    shipped: bool = False
+    problems: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name people gave it, else its id."""
+        return self.notes.name or self.id
+
+    @property
+    def recipe(self) -> str:
+        """The recipe it was made from, or 'custom'."""
+        return str(self.record.get("recipe") or "custom")
+
+    @property
+    def data_name(self) -> str:
+        return self.config.data.name if self.config else "unknown"
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the data it was trained on; '' where it was not recorded."""
+        return str(self.record.get("data", {}).get("fingerprint") or "")
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it was trained on drawn faces."""
+        return bool(self.record.get("data", {}).get("synthetic"))
+
+    @property
+    def split_note(self) -> str | None:
+        """The caveat about the data's splits that belongs beside every figure of this run."""
+        return self.record.get("data", {}).get("split_note")
+
+    @property
+    def created(self) -> float:
+        return float(self.record.get("created") or 0.0)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs it was asked to train."""
+        return self.config.train.epochs if self.config else 0
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The metrics of the epoch with the highest validation top-1, the first of equals; None before the first."""
+        return max(self.metrics, key=lambda row: row["val_top1"], default=None)
+
+    @property
+    def last(self) -> Mapping[str, Any] | None:
+        """The metrics of the last epoch that ended; None before the first."""
+        return self.metrics[-1] if self.metrics else None
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        """The median seconds of an epoch, training and validation together."""
+        seconds = sorted(row["epoch_seconds"] for row in self.metrics)
+        return seconds[len(seconds) // 2] if seconds else None
+
+    @property
+    def progress(self) -> float:
+        """The share of all steps that is done, 0 to 1."""
+        if self.state == "finished":
+            return 1.0
+        steps = self.status.get("steps_per_epoch") or 0
+        done = self.status.get("epoch", 0) + (self.status.get("step", 0) / steps if steps else 0.0)
+        return min(1.0, max(done, len(self.metrics)) / self.epochs) if self.epochs else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the end at the speed so far; None where nothing was measured or nothing runs."""
+        if self.state not in ("running", "stopping") or not self.epoch_seconds:
+            return None
+        return (1 - self.progress) * self.epochs * self.epoch_seconds
+
+    @cached_property
+    def model(self) -> Mapping[str, Any]:
+        """The layer table, `num_params` and `multiply_adds`; empty where the trainer has not written it."""
+        return _read_json(self.path / "model.json") or {}
+
+    @cached_property
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """`{data fingerprint: {split: report}}`; empty where nothing was evaluated."""
+        merged: dict[str, dict[str, Any]] = {}
+        for name in ("report-local.json", "report.json"):  # the shipped report comes last, so that it wins
+            content = _read_json(self.path / name) or {}
+            for fingerprint, by_split in (content.get("reports") or {}).items():
+                merged.setdefault(fingerprint, {}).update(by_split)
+        return merged
+
+    def report(self, split: str = "val", fingerprint: str | None = None) -> dict[str, Any] | None:
+        """The report on a split of its own data, or of the data with that fingerprint; None where there is none."""
+        return self.reports.get(fingerprint or self.fingerprint, {}).get(split)
+
+    def log_tail(self, lines: int = 200) -> str:
+        """The last lines of `train.log`, '' where there is none."""
+        try:
+            with open(self.path / "train.log", "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 400 * lines))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class RunStore:
+    """All runs below one root. Cheap to make; what was read is kept by file identity and shared."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or store_root()
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def ids(self) -> list[str]:
+        """The ids of all run folders, sorted; what cannot be a run's folder is passed over."""
+        try:
+            with os.scandir(self.root) as entries:
+                return sorted(e.name for e in entries if _ID.fullmatch(e.name) and e.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(f"The run store {self.root} cannot be read: {error.strerror}. Set FER_RUNS_DIR to a folder that can.") from error
+
+    def runs(self, *, archived: bool = False) -> list[Run]:
+        """All runs, newest first; archived ones only when asked for."""
+        found = []
+        for run_id in self.ids():
+            with contextlib.suppress(RunError):  # deleted since it was listed
+                found.append(self.get(run_id))
+        kept = [r for r in found if archived or not r.notes.archived]
+        return sorted(kept, key=lambda r: (-r.created, r.id))
+
+    def get(self, run_id: str) -> Run:
+        """One run. Raises RunError where there is none; a damaged one comes back in state `broken`."""
+        path = self.folder(run_id)
+        if not path.is_dir():
+            raise RunError(f"There is no run '{run_id}' in {self.root}. See what there is with: python -m fer runs list")
+        problems: list[str] = []
+        record, config = _read_record(path, problems)
+        status = _read_status(path, problems)
+        metrics = _cached(path / "metrics.jsonl", _parse_metrics)
+        if metrics is None:
+            rows: tuple[Mapping[str, Any], ...] = ()
+        else:
+            rows, damaged = metrics
+            if damaged:
+                problems.append(f"metrics.jsonl: {damaged} that cannot be read left out")
+        return Run(
+            id=run_id,
+            path=path,
+            state=self._state(path, status, config),
+            config=config,
+            record=record,
+            status=status,
+            metrics=rows,
+            notes=_read_notes(path, problems),
+            shipped=run_id in self.shipped(),
+            problems=tuple(problems),
+        )
+
+    def shipped(self) -> frozenset[str]:
+        """The ids of the runs that came with the project, named in `shipped.json` of the store."""
+        return frozenset(_read_json(self.root / "shipped.json") or ())
+
+    def folder(self, run_id: str) -> Path:
+        """The run's folder, whether it exists or not. Raises RunError for what cannot be an id."""
+        return self.root / check_run_id(run_id)
+
+    def _state(self, path: Path, status: Mapping[str, Any], config: Config | None) -> str:
+        state = status.get("state")
+        if config is None or state not in STATES:
+            return "broken"
+        if state == "running":
+            if not is_locked(path / "run.lock"):
+                return "lost"
+            return "stopping" if (path / "stop").exists() else "running"
+        return state
+
+    # --- changing --------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        config: Config,
+        *,
+        recipe: str | None,
+        data: Mapping[str, Any],
+        run_id: str | None = None,
+        kind: str = "run",
+        reserved: bool = False,
+    ) -> Run:
+        """Make a run's folder in state `queued`; whole or not at all.
+
+        data: what is known of the data set at this moment: `fingerprint`, `synthetic`, `split_note`.
+        reserved: whoever creates it trains it too; a worker leaves it alone.
+        Raises RunError where the id is taken or the store cannot be written.
+        """
+        wanted = check_run_id(run_id) if run_id else None
+        now = time.time()
+        record = {"schema": SCHEMA, "kind": kind, "recipe": recipe, "data": dict(data), "created": now, "experiment": config.experiment}
+        record["config"] = config.model_dump(mode="json")
+        with self._writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            draft = self.root / f".new-{secrets.token_hex(8)}"
+            draft.mkdir()
+            try:
+                write_json_atomic(draft / "config.json", record)
+                write_json_atomic(draft / "status.json", {"schema": SCHEMA, "state": "queued", "queued": now, "reserved": reserved})
+                final = self._place(draft, wanted, f"{recipe or 'custom'}-s{config.seed}")
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        return self.get(final)
+
+    def _place(self, draft: Path, wanted: str | None, stem: str) -> str:
+        for _ in range(20):
+            run_id = wanted or f"{stem}-{secrets.token_hex(2)}"
+            target = self.folder(run_id)
+            try:
+                if not target.exists():
+                    os.rename(draft, target)
+                    return run_id
+            except OSError:
+                if not target.exists():
+                    raise
+            if wanted:
+                break
+        raise RunError(f"There is a run '{run_id}' already. Choose another id, or delete that run first.")
+
+    def write_status(self, run_id: str, status: Mapping[str, Any]) -> None:
+        """Replace the run's status; only the holder of its lock, or the one who queues it, may."""
+        write_json_atomic(self.folder(run_id) / "status.json", {"schema": SCHEMA, **status})
+
+    def append_metrics(self, run_id: str, row: Mapping[str, Any]) -> None:
+        """Add one epoch's line, flushed to disk before this returns."""
+        with open(self.folder(run_id) / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def cut_metrics(self, run_id: str, epochs: int) -> tuple[Mapping[str, Any], ...]:
+        """Keep the first `epochs` epochs only, and a whole last line; returns them. For a run that is resumed."""
+        path = self.folder(run_id) / "metrics.jsonl"
+        if not path.exists():
+            return ()
+        rows = _parse_metrics(path.read_bytes())[0]
+        kept = tuple(r for r in rows if r["epoch"] <= epochs)
+        write_bytes_atomic(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        return kept
+
+    def request_stop(self, run_id: str) -> str:
+        """Ask a run to end: a queued one is stopped at once, a running one after its step. Returns the new state.
+
+        Raises RunError where it neither waits nor runs.
+        """
+        run = self.get(run_id)
+        if run.state not in ACTIVE:
+            raise RunError(f"Run '{run_id}' is {run.state}; only a queued or running one can be stopped.")
+        with self._writing():
+            (run.path / "stop").touch()
+            if run.state == "queued":
+                try:
+                    with hold(run.path / "run.lock", timeout=0.0):
+                        self.write_status(run_id, {**run.status, "state": "stopped", "finished": time.time()})
+                        (run.path / "stop").unlink(missing_ok=True)
+                except RunError:
+                    pass  # the worker has just taken it: it will see the request
+        return self.get(run_id).state
+
+    def requeue(self, run_id: str) -> Run:
+        """Put a stopped, failed or lost run back into the queue; it goes on where its last save left it.
+
+        Raises RunError for any other state.
+        """
+        run = self.get(run_id)
+        if run.state not in RESUMABLE:
+            raise RunError(f"Run '{run_id}' is {run.state}; only a {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]} run can be resumed.")
+        if run.shipped:
+            raise RunError(f"Run '{run_id}' came with the project and keeps no state to resume from. Clone it instead.")
+        with self._writing(), hold(run.path / "run.lock"):
+            (run.path / "stop").unlink(missing_ok=True)
+            self.write_status(run_id, {**run.status, "state": "queued", "queued": time.time(), "error": None})
+        return self.get(run_id)
+
+    def annotate(self, run_id: str, **changes: Any) -> Run:
+        """Change the notes: name, tags, note, pinned, archived. A shipped run can be pinned and archived only.
+
+        Raises RunError for text that is too long and for what a shipped run does not allow.
+        """
+        run = self.get(run_id)
+        if run.shipped and set(changes) - {"pinned", "archived"}:
+            raise RunError(f"Run '{run_id}' came with the project: it can be archived from view, not renamed.")
+        notes = {**run.notes.__dict__, **changes}
+        notes["name"] = _one_line(str(notes["name"]), _NAME_LENGTH, "A name")
+        notes["tags"] = [_one_line(str(t), _TAG_LENGTH, "A tag") for t in notes["tags"] if str(t).strip()]
+        if len(str(notes["note"])) > _NOTE_LENGTH:
+            raise RunError(f"A note has at most {_NOTE_LENGTH} characters; this one has {len(notes['note'])}.")
+        with self._writing():
+            write_json_atomic(run.path / "notes.json", {"schema": SCHEMA, **notes})
+        return self.get(run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run's folder. Raises RunError for a shipped run and for one that is running."""
+        run = self.get(run_id)
+        if run.shipped:
+            raise RunError(f"Run '{run_id}' came with the project: it can be archived from view, not deleted.")
+        with self._writing(), hold(run.path / "run.lock", timeout=0.2):
+            grave = self.root / f".deleted-{secrets.token_hex(8)}"
+            os.rename(run.path, grave)
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def save_report(self, run_id: str, fingerprint: str, split: str, report: Mapping[str, Any]) -> bool:
+        """Keep a report by data fingerprint and split. Returns False, and writes nothing, where a shipped one stands."""
+        run = self.get(run_id)
+        path = run.path / ("report-local.json" if run.shipped else "report.json")
+        if run.shipped and split in ((_read_json(run.path / "report.json") or {}).get("reports") or {}).get(fingerprint, {}):
+            return False
+        with self._writing(), hold(run.path / "report.lock"):
+            content = _read_json(path) or {"schema": SCHEMA, "reports": {}}
+            content["reports"].setdefault(fingerprint, {})[split] = dict(report)
+            write_json_atomic(path, content)
+        return True
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"The run store {self.root} cannot be written: {error.strerror}. Free some space, or set FER_RUNS_DIR to a folder that can be written."
+            ) from error
+
+
+# --- locks ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def hold(path: Path, timeout: float = 2.0) -> Iterator[None]:
+    """Hold a lock file for the body; the system lets go of it when the process dies, however it dies.
+
+    Tries again for `timeout` seconds, since a reader's look holds it for an instant. Raises RunError.
+    """
+    lock = filelock.FileLock(path, timeout=timeout, poll_interval=0.02)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunError(f"'{path.parent.name}' is in use by another process. Stop it first, or wait until it ends.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds this lock. A shared look, given back at once; works in a read-only store."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no shared look: try to take it
+        try:
+            with filelock.FileLock(path, timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+
+
+# --- reading files, kept by identity -------------------------------------------------------------------------------
+
+_CACHE: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+_CACHE_LIMIT = 100_000
+_CACHE_LOCK = threading.Lock()
+
+
+def _cached(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    """`parse(content)`, done once for each version of the file; None where there is no file."""
+    try:
+        stat = path.stat()
+        identity = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        with _CACHE_LOCK:
+            known = _CACHE.get(path)
+        if known and known[0] == identity:
+            return known[1]
+        value = parse(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunBroken(f"{path} cannot be read: {error.strerror}.") from error
+    with _CACHE_LOCK:
+        if len(_CACHE) >= _CACHE_LIMIT:
+            _CACHE.clear()
+        _CACHE[path] = (identity, value)
+    return value
+
+
+def _parse_json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return RunBroken("is not JSON")
+
+
+def _read_json(path: Path) -> Any:
+    """The file's JSON value; None where it is missing or damaged."""
+    try:
+        value = _cached(path, _parse_json)
+    except RunBroken:
+        return None
+    return None if isinstance(value, RunBroken) else value
+
+
+def _parse_metrics(content: bytes) -> tuple[tuple[Mapping[str, Any], ...], str]:
+    """The rows that are whole and in order, and '' or a count of the lines that are not."""
+    rows: list[Mapping[str, Any]] = []
+    bad = 0
+    for line in content.splitlines():
+        try:
+            row = json.loads(line)
+            whole = row["epoch"] == len(rows) + 1 and all(isinstance(row[k], int | float) for k in _METRIC_KEYS)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        if whole:
+            rows.append(row)
+        else:
+            bad += 1
+    return tuple(rows), f"{bad} line{'s' if bad > 1 else ''}" if bad else ""
+
+
+def _parse_record(content: bytes) -> tuple[Mapping[str, Any], Config | None, str]:
+    record = _parse_json(content)
+    if not isinstance(record, dict):
+        return {}, None, "config.json is damaged"
+    if not isinstance(record.get("schema"), int) or not isinstance(record.get("data", {}), dict):
+        return {}, None, "config.json is damaged"
+    if record["schema"] > SCHEMA:
+        return {}, None, f"it was written by a newer FER Lab (schema {record['schema']}, this one reads {SCHEMA}); update FER Lab to see it"
+    try:
+        return record, read_config(record.get("config") or {}), ""
+    except FerError as error:
+        return record, None, f"config.json: {error}"
+
+
+def _read_record(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], Config | None]:
+    try:
+        parsed = _cached(path / "config.json", _parse_record)
+    except RunBroken as error:
+        parsed = ({}, None, str(error))
+    record, config, problem = parsed or ({}, None, "config.json is missing")
+    if problem:
+        problems.append(problem)
+    return record, config
+
+
+def _read_status(path: Path, problems: list[str]) -> Mapping[str, Any]:
+    status = _read_json(path / "status.json")
+    if isinstance(status, dict) and isinstance(status.get("state"), str):
+        return status
+    problems.append("status.json is missing or damaged")
+    return {}
+
+
+def _read_notes(path: Path, problems: list[str]) -> Notes:
+    content = _read_json(path / "notes.json")
+    if content is None:
+        if (path / "notes.json").exists():
+            problems.append("notes.json is damaged")
+        return Notes()
+    try:
+        known = {k: content[k] for k in Notes.__dataclass_fields__ if k in content}
+        return Notes(**{**known, "tags": tuple(str(t) for t in known.get("tags", ()))})
+    except (TypeError, AttributeError):
+        problems.append("notes.json is damaged")
+        return Notes()
+
+
+def _one_line(text: str, limit: int, what: str) -> str:
+    cleaned = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(cleaned) > limit:
+        raise RunError(f"{what} has at most {limit} characters; this one has {len(cleaned)}.")
+    return cleaned

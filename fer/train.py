@@ -1,0 +1,404 @@
+"""Training one run: the loop, its saves, and going on after an interruption.
+
+Data order and learning rate are pure functions of seed, epoch and step, so what a resumed run needs beside weights and
+optimizer is where it stood. `resume.pt` holds all of it in one atomic file; every other file can be made again from it.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fer.checkpoint import save_checkpoint
+from fer.config import Config
+from fer.data.dataset import Dataset, load
+from fer.device import Runtime, device_name, resolve, torch_threads, versions
+from fer.errors import CheckpointError, DataError, FerError, RunError, TrainingError
+from fer.evaluate import compute_logits, report_of
+from fer.files import write_atomic, write_json_atomic
+from fer.metrics import cross_entropy, macro_f1, top1
+from fer.models import build_model
+from fer.models.inputs import Preprocess, to_tensor
+from fer.models.summary import summarise as summarise_model
+from fer.runs import SCHEMA, Run, RunStore, hold
+from fer.schedules import lr_at
+
+_REPORT_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
+_STATUS_SECONDS = 1.0
+_SAVE_SECONDS = 300.0  # between two saves inside a long epoch
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. epoch: from 1; loss, top1: running means of this epoch; seconds_left: None before a speed is known."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    top1: float
+    images_per_sec: float
+    seconds_left: float | None
+
+
+@dataclass
+class Watcher:
+    """What a caller wants to hear of: each progress, each epoch's metrics, each line for the log; and when to stop."""
+
+    on_progress: Callable[[Progress], None] = lambda _p: None
+    on_epoch: Callable[[Mapping[str, Any]], None] = lambda _row: None
+    log: Callable[[str], None] = lambda _line: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class TrainState:
+    """All that changes while a run trains. epoch: epochs that ended; step: steps done in the one that runs."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    sums: torch.Tensor  # (2,): sum of losses, number right, over this epoch's pictures so far
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0  # spent on this epoch so far
+    best_epoch: int = 0
+    best_top1: float = -1.0
+    history: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures of one split on the device: images (N, 48, 48) uint8, labels (N,) int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def picture_order(seed: int, epoch: int, n: int) -> torch.Tensor:
+    """The order in which epoch `epoch` (from 0) visits n pictures: (n,) int64, the same for ever for one seed."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(n, generator=generator)
+
+
+def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of this config over all parameters."""
+    o = config.optim
+    if o.name == "sgd":
+        nesterov = o.nesterov and o.momentum > 0
+        return torch.optim.SGD(model.parameters(), o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=nesterov, fused=True)
+    kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.Adam
+    return kind(model.parameters(), o.lr, weight_decay=o.weight_decay, fused=True)
+
+
+def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
+    """Train a queued run to its end, from its last save where there is one.
+
+    Holds the run's lock throughout. A stop request ends it as `stopped`, saved within the epoch. Whatever goes wrong
+    is written into the status as `failed` with its reason before it is raised. Raises FerError.
+    """
+    watcher = watcher or Watcher()
+    with hold(store.folder(run_id) / "run.lock"):
+        run = store.get(run_id)
+        if run.config is None:
+            raise RunError(f"Run '{run_id}' cannot be read: {'; '.join(run.problems)}.")
+        if run.state != "queued":
+            raise RunError(f"Run '{run_id}' is {run.status.get('state')}; only a queued run can be started. To go on with one, use: python -m fer runs resume {run_id}")
+        status: dict[str, Any] = {**run.status, "state": "running", "started": time.time(), "error": None}
+        for passed in ("finished", "reserved"):
+            status.pop(passed, None)
+        store.write_status(run_id, status)
+        try:
+            _Fit(store, run, run.config, watcher, status).train()
+        except BaseException as error:
+            reason = _reason(error, run.config)
+            status.update(state="failed", error=str(reason), finished=time.time())
+            store.write_status(run_id, status)
+            if reason is not error and isinstance(reason, FerError):
+                raise reason from error
+            raise
+    return store.get(run_id)
+
+
+class _Fit:
+    """One process's work on one run: what `fit` sets up, and the loop over it."""
+
+    def __init__(self, store: RunStore, run: Run, config: Config, watcher: Watcher, status: dict[str, Any]) -> None:
+        self.store, self.run, self.config, self.watcher, self.status = store, run, config, watcher, status
+        self.data = self._load_data()
+        saved = self._read_resume()
+        self.runtime = self._runtime(saved)
+        self.preprocess = Preprocess.for_channels(config.model.channels)
+        self.train_split, self.val_split = self._split("train"), self._split("val")
+        self.steps = math.ceil(len(self.train_split) / config.train.batch_size)
+        self.state = self._fresh_state()
+        if saved:
+            self._restore(saved)
+        self._last_report = self._last_status = 0.0
+        self._last_save = time.monotonic()
+
+    # --- setting up ------------------------------------------------------------------------------------------------
+
+    def _load_data(self) -> Dataset:
+        data = load(self.config.data.name).with_val_fraction(self.config.data.val_fraction)
+        if data.fingerprint != self.run.fingerprint:
+            raise DataError(
+                f"The data set '{data.name}' has changed since this run was made (fingerprint {data.fingerprint[:8]}, "
+                f"the run expects {self.run.fingerprint[:8]}). Import the old data again, or clone the run to train on the new."
+            )
+        return data
+
+    def _runtime(self, saved: Mapping[str, Any] | None) -> Runtime:
+        runtime = resolve(self.config.runtime)
+        if saved and saved["device"] == runtime.device.type:  # go on with the arithmetic it began with
+            runtime = Runtime(runtime.device, saved["precision"], saved["threads"])
+        return runtime
+
+    def _split(self, name: str) -> Split:
+        images, labels = self.data.subset(name)
+        device = self.runtime.device
+        return Split(to_tensor(images, device), torch.from_numpy(labels.astype(np.int64)).to(device))
+
+    def _fresh_state(self) -> TrainState:
+        torch.manual_seed(self.config.seed)
+        model = build_model(self.config.model, len(self.data.classes))
+        device = self.runtime.device
+        model.to(device=device, memory_format=torch.channels_last)
+        sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        scaler = torch.amp.GradScaler(device.type, enabled=self.runtime.precision == "fp16")
+        return TrainState(model, build_optimizer(self.config, model), scaler, sums)
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """From where the state stands to the last epoch, then the report."""
+        self._announce()
+        epochs = self.config.train.epochs
+        with torch_threads(self.runtime.threads):
+            while self.state.epoch < epochs:
+                if not self._train_one_epoch():
+                    self._save_resume()
+                    self._end("stopped")
+                    self.watcher.log(f"stopped in epoch {self.state.epoch + 1} after step {self.state.step} of {self.steps}; saved")
+                    return
+                self._end_epoch()
+            report = report_of(self.run, self.data, "val", device=self.runtime.device.type)
+            self.store.save_report(self.run.id, self.data.fingerprint, "val", report)
+        self._end("finished")
+        self.watcher.log(f"finished: best val top-1 {self.state.best_top1:.2%} in epoch {self.state.best_epoch}")
+
+    def _train_one_epoch(self) -> bool:
+        """Train the epoch that the state stands in, from its step on. Returns False where a stop was asked for."""
+        state, batch = self.state, self.config.train.batch_size
+        images, labels = self.train_split.images, self.train_split.labels
+        order = picture_order(self.config.seed, state.epoch, len(labels)).to(images.device)
+        val_losses = [row["val_loss"] for row in state.history]
+        state.model.train()
+        began, before, first = time.monotonic(), state.seconds, state.step
+        while state.step < self.steps:
+            lr = lr_at(self.config, state.epoch * self.steps + state.step, self.steps, val_losses)
+            for group in state.optimizer.param_groups:
+                group["lr"] = lr
+            chosen = order[state.step * batch : (state.step + 1) * batch]
+            self._step(images[chosen], labels[chosen])
+            state.step += 1
+            now = time.monotonic()
+            state.seconds = before + now - began
+            if now - self._last_report >= _REPORT_SECONDS:
+                self._last_report = now
+                self._report((state.step - first) * batch / max(now - began, 1e-9))
+                if self._stop_requested():
+                    return False
+                if now - self._last_save >= _SAVE_SECONDS:
+                    self._save_resume()
+        self._check_finite()
+        return True
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """One optimizer step; images (B, 48, 48) uint8, labels (B,)."""
+        state = self.state
+        with self.runtime.autocast():
+            logits = state.model(self.preprocess(images))
+        loss = functional.cross_entropy(logits.float(), labels)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        right = (logits.detach().argmax(1) == labels).sum()
+        state.sums += torch.stack((loss.detach() * len(labels), right)).to(state.sums.dtype)
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the weights, write the epoch's line, save. In this order, so that no kill can lose or double one."""
+        state = self.state
+        began = time.monotonic()
+        logits = compute_logits(state.model, self.preprocess, self.val_split.images)
+        labels = self.val_split.labels.cpu().numpy()
+        predicted = logits.argmax(axis=1)
+        loss_sum, right = state.sums.tolist()
+        row = {
+            "epoch": state.epoch + 1,
+            "lr": lr_at(self.config, state.epoch * self.steps, self.steps, [r["val_loss"] for r in state.history]),
+            "train_loss": loss_sum / len(self.train_split),
+            "train_top1": right / len(self.train_split),
+            "val_loss": cross_entropy(logits, labels),
+            "val_top1": top1(labels, predicted),
+            "val_macro_f1": macro_f1(labels, predicted, len(self.data.classes)),
+            "epoch_seconds": round(state.seconds + time.monotonic() - began, 3),
+        }
+        state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
+        state.sums.zero_()
+        if row["val_top1"] > state.best_top1:
+            state.best_top1, state.best_epoch = row["val_top1"], state.epoch
+            self._save_weights("best.safetensors", row)
+        self._save_weights("last.safetensors", row)
+        self.store.append_metrics(self.run.id, row)
+        state.history.append(row)
+        self._save_resume()
+        self._write_status()
+        self.watcher.on_epoch(row)
+        self.watcher.log(
+            f"epoch {row['epoch']}/{self.config.train.epochs}  lr {row['lr']:.3g}  train loss {row['train_loss']:.4f} top-1 {row['train_top1']:.2%}  "
+            f"val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.2%}  {row['epoch_seconds']:.1f} s"
+        )
+
+    # --- what others see -------------------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        write_json_atomic(self.run.path / "model.json", {"schema": SCHEMA, **summarise_model(self.config.model, len(self.data.classes))})
+        runtime = self.runtime
+        self.status.update(
+            device=runtime.device.type,
+            device_name=device_name(runtime.device),
+            threads=runtime.threads,
+            precision=runtime.precision,
+            **versions(),
+        )
+        self._write_status()
+        where = f"{runtime.device.type} ({self.status['device_name']}), {runtime.precision}, {runtime.threads} threads"
+        begin = f"from epoch {self.state.epoch + 1}, step {self.state.step}" if self.state.epoch or self.state.step else "from the start"
+        self.watcher.log(f"run {self.run.id}: {self.config.model.name} on {self.data.name} ({len(self.train_split):,} train, {len(self.val_split):,} val), {where}, {begin}")
+        if self.data.split_note:
+            self.watcher.log(self.data.split_note)
+
+    def _report(self, images_per_sec: float) -> None:
+        self._check_finite()
+        state, seen = self.state, min(self.state.step * self.config.train.batch_size, len(self.train_split))
+        loss_sum, right = state.sums.tolist()
+        left = len(self.train_split) * (self.config.train.epochs - state.epoch) - seen
+        progress = Progress(
+            state.epoch + 1, self.config.train.epochs, state.step, self.steps, loss_sum / seen, right / seen, images_per_sec, left / images_per_sec
+        )
+        self.watcher.on_progress(progress)
+        self.status.update(images_per_sec=round(images_per_sec, 1), running_loss=progress.loss, running_top1=progress.top1)
+        if time.monotonic() - self._last_status >= _STATUS_SECONDS:
+            self._write_status()
+
+    def _write_status(self) -> None:
+        self._last_status = time.monotonic()
+        self.status.update(epoch=self.state.epoch, step=self.state.step, steps_per_epoch=self.steps, updated=time.time())
+        self.store.write_status(self.run.id, self.status)
+
+    def _end(self, state: str) -> None:
+        self.status.update(state=state, finished=time.time())
+        self._write_status()
+        (self.run.path / "stop").unlink(missing_ok=True)
+
+    def _stop_requested(self) -> bool:
+        return (self.run.path / "stop").exists() or self.watcher.should_stop()
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(self.state.sums[0].item()):
+            raise TrainingError(
+                f"The training loss is no longer a number in epoch {self.state.epoch + 1}, by step {self.state.step} of {self.steps}. "
+                f"The learning rate of {self.config.optim.lr:g} is probably too high: try a tenth of it, or a warm-up. The weights of the last whole epoch are kept."
+            )
+
+    # --- saves -----------------------------------------------------------------------------------------------------
+
+    def _save_weights(self, name: str, row: Mapping[str, Any]) -> None:
+        save_checkpoint(
+            self.run.path / name,
+            self.state.model,
+            self.config,
+            self.data.classes,
+            self.preprocess,
+            epoch=row["epoch"],
+            run=self.run.id,
+            val_top1=row["val_top1"],
+            data=self.data.name,
+            fingerprint=self.data.fingerprint,
+            synthetic=self.data.synthetic,
+        )
+
+    def _save_resume(self) -> None:
+        state = self.state
+        content = {
+            "schema": SCHEMA,
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "sums": state.sums,
+            "epoch": state.epoch,
+            "step": state.step,
+            "seconds": state.seconds,
+            "best_epoch": state.best_epoch,
+            "best_top1": state.best_top1,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if self.runtime.device.type == "cuda" else None,
+            "device": self.runtime.device.type,
+            "precision": self.runtime.precision,
+            "threads": self.runtime.threads,
+        }
+        write_atomic(self.run.path / "resume.pt", lambda file: torch.save(content, file))
+        self._last_save = time.monotonic()
+
+    def _read_resume(self) -> Mapping[str, Any] | None:
+        path = self.run.path / "resume.pt"
+        if not path.exists():
+            self.store.cut_metrics(self.run.id, 0)
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise CheckpointError(f"The saved state {self.run.id}/resume.pt is damaged. Delete that file to train the run from its start.") from error
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        state = self.state
+        state.model.load_state_dict(saved["model"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+        state.sums.copy_(saved["sums"])
+        state.epoch, state.step, state.seconds = saved["epoch"], saved["step"], saved["seconds"]
+        state.best_epoch, state.best_top1 = saved["best_epoch"], saved["best_top1"]
+        torch.set_rng_state(saved["rng"])
+        if saved["cuda_rng"] is not None and self.runtime.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["cuda_rng"])
+        state.history = list(self.store.cut_metrics(self.run.id, state.epoch))
+
+
+def _reason(error: BaseException, config: Config) -> BaseException | str:
+    """What the status says of an exception: a FerError where we know the cure, else its own words."""
+    if isinstance(error, FerError):
+        return error
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return TrainingError(
+            f"Memory ran out with train.batch_size={config.train.batch_size}. Try {max(1, config.train.batch_size // 2)}, or close other programs."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TrainingError("The disk is full. Free some space, then resume the run; the last save is whole.")
+    if isinstance(error, OSError):
+        return TrainingError(f"A file of the run could not be written: {error}. Resume the run when the store can be written.")
+    return f"{type(error).__name__}: {error}"

@@ -1,15 +1,14 @@
 """Finding faces in a photo and cropping them as FER2013 does: square, tight, 48x48, grey.
 
 The detector is OpenCV's: boosted cascades of Haar features (Viola and Jones, 2001), which ship inside its wheel. They are
-fast and need no download; they see upright, roughly frontal faces only. One look over the shrunken photo proposes places,
-then three cascades look closely at each, and a face is what at least two of them agree on: alone, each takes folds and
+fast and need no download; they see upright, roughly frontal faces only. One cascade scans the scaled photo and proposes
+places, then three look closely at each, and a face is what at least two of them agree on: alone, each takes folds and
 pebbles for faces.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,19 +17,28 @@ import numpy as np
 
 SIZE = 48  # pixels a side of every crop, as in FER2013
 
-MARGIN = 0.025  # added on each side of a box, as a fraction of its longer side
+# Added on each side of a box, as a fraction of its longer side, so that a crop is cut as FER2013's are. Measured with
+# OpenCV 4.14: 300 PublicTest faces drawn at random, enlarged to 144 px and pasted into four 640x480 backgrounds; 194 were
+# found (many are turned away or half covered). Box width over the face square's: mean 0.968, standard deviation 0.143; centre
+# off by 0.003 to the right and 0.011 up (0.049, 0.045): under one pixel of 48, so nothing is shifted.
+MARGIN = 0.016
 
 Box = tuple[int, int, int, int]
 
-_SCAN_SIDE = 800  # pixels on the long side of the photo that is scanned: a compromise of seconds and small faces
-_SCAN_CASCADES = ("alt2", "default")
-_SCAN_STEP = 1.25  # ratio of the sizes tried one after the other
-_SMALLEST = 32  # pixels, in the scanned photo: 4 % of a large photo's long side
+_SCAN_SIDES = (192, 800)  # pixels: a photo with a shorter or longer long side is scaled to these before the scan
+_SCAN_CASCADE = "alt2"  # takes the least for a face that is none
+_SCAN_STEP = 1.2  # ratio of the sizes tried one after the other
+_SMALLEST = 32  # pixels, in the scaled photo: 4 % of a large photo's long side
 _CLOSE_CASCADES = ("alt2", "default", "alt")
-_CLOSE_FACE = 72  # pixels, about what a proposed face measures in the close look
+_CLOSE_FACE = 72  # pixels, what a proposed face measures in the close look
 _CLOSE_STEP = 1.1
+_CLOSE_RANGE = (0.64, 1.6)  # sizes tried there, times _CLOSE_FACE
+_CLOSE_SURROUND = 0.4  # photo shown there on each side, times the proposal's side
 _AGREEING = 2  # cascades that must find a face before it counts
-_OVERLAP = 0.4  # intersection over union from which two boxes are one face
+_LEAST_SCORE = 14  # against 6 it loses 2 in 100 pasted FER2013 faces, and half the false ones on photos without a face
+_OVERLAP = 0.3  # intersection over union from which two boxes are one face
+
+_cascades_lock = threading.Lock()  # an OpenCV cascade must not be used by two threads at once
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Face:
     """A face found in a photo.
 
     box    x, y, width, height in pixels of the photo, inside it; x and y are the upper left corner
-    score  how many windows of all cascades agreed on it: at least 4, above about 20 rarely wrong; not a probability
+    score  how many windows of all cascades agreed on it, at least 14; a clear face has 40 to 200. Not a probability
     """
 
     box: Box
@@ -57,12 +65,10 @@ def find_faces(image: np.ndarray) -> list[Face]:
     long side are not looked for. May be called from several threads at once. Raises ValueError for any other array.
     """
     grey = _grey(image)
-    faces: list[Face] = []
-    for proposal in _propose(grey):
-        face = _look_closely(grey, proposal)
-        if face is not None:
-            faces.append(face)
-    return sorted(_without_overlaps(faces), key=lambda face: face.box[2] * face.box[3], reverse=True)
+    with _cascades_lock:
+        looks = [_look_closely(grey, proposal) for proposal in _propose(grey)]
+    faces = _without_overlaps([face for face in looks if face is not None])
+    return sorted(faces, key=lambda face: (-face.box[2] * face.box[3], face.box))
 
 
 def crop_face(image: np.ndarray, box: Box, *, margin: float = MARGIN) -> np.ndarray:
@@ -122,13 +128,87 @@ def _padded_square(image: np.ndarray, left: int, top: int, side: int) -> np.ndar
     return cv2.copyMakeBorder(inside, above, below, before, after, cv2.BORDER_REPLICATE)
 
 
+def _propose(grey: np.ndarray) -> list[Box]:
+    """Places in the photo worth a close look: one cascade, coarse steps, over the scaled photo."""
+    height, width = grey.shape
+    shortest, longest = _SCAN_SIDES
+    scale = min(max(max(height, width), shortest), longest) / max(height, width)
+    scaled = _resize(grey, max(1, round(width * scale)), max(1, round(height * scale)))
+    found = _detect(_SCAN_CASCADE, scaled, _SCAN_STEP, (_SMALLEST, max(scaled.shape)))
+    return [_moved(face.box, 1 / scale, 0, 0) for face in _without_overlaps(found)]
+
+
+def _look_closely(grey: np.ndarray, proposal: Box) -> Face | None:
+    """The face at this place, or None if fewer than two cascades find one there: in the photo's own pixels, fine steps."""
+    x, y, side, _ = proposal
+    surround = round(side * _CLOSE_SURROUND)
+    left, top = max(0, x - surround), max(0, y - surround)
+    part = grey[top : y + side + surround, left : x + side + surround]
+    scale = _CLOSE_FACE / side
+    part = _resize(part, max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+    sizes = (round(_CLOSE_FACE * _CLOSE_RANGE[0]), round(_CLOSE_FACE * _CLOSE_RANGE[1]))
+    votes = []
+    for name in _CLOSE_CASCADES:
+        found = [
+            Face(_moved(face.box, 1 / scale, left, top), face.score) for face in _detect(name, part, _CLOSE_STEP, sizes)
+        ]
+        votes += [face for face in found if _overlap(face.box, proposal) > _OVERLAP][:1]
+    score = sum(vote.score for vote in votes)
+    if len(votes) < _AGREEING or score < _LEAST_SCORE:
+        return None
+    mean = np.average([vote.box for vote in votes], axis=0, weights=[vote.score for vote in votes])
+    return Face(_inside(mean, grey), score)
+
+
+def _detect(cascade: str, grey: np.ndarray, step: float, sizes: tuple[int, int]) -> list[Face]:
+    """What one cascade finds between two sizes in pixels, surest first; windows that agree are already one box."""
+    smallest, largest = sizes
+    boxes, counts = _cascade(cascade).detectMultiScale2(
+        cv2.equalizeHist(grey),
+        scaleFactor=step,
+        minNeighbors=1,
+        minSize=(smallest, smallest),
+        maxSize=(largest, largest),
+    )
+    faces = [
+        Face((int(x), int(y), int(w), int(h)), float(count)) for (x, y, w, h), count in zip(boxes, counts, strict=True)
+    ]
+    return sorted(faces, key=lambda face: (-face.score, face.box))  # OpenCV's threads finish in any order
+
+
+def _without_overlaps(faces: list[Face]) -> list[Face]:
+    """The surest of each heap of overlapping faces (non-maximum suppression), surest first."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: (-face.score, face.box)):
+        if all(_overlap(face.box, other.box) <= _OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union, 0 to 1."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    shared = max(0, width) * max(0, height)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def _moved(box: Box, scale: float, left: int, top: int) -> Box:
+    x, y, width, height = (round(value * scale) for value in box)
+    return x + left, y + top, width, height
+
+
+def _inside(box: np.ndarray, grey: np.ndarray) -> Box:
+    """A box of fractions, rounded and clipped to the photo."""
+    height, width = grey.shape
+    x0, y0 = max(0, round(float(box[0]))), max(0, round(float(box[1])))
+    x1, y1 = min(width, round(float(box[0] + box[2]))), min(height, round(float(box[1] + box[3])))
+    return x0, y0, x1 - x0, y1 - y0
+
+
+@cache
 def _cascade(name: str) -> cv2.CascadeClassifier:
-    """This thread's own cascade: one object must not be used by two threads at once."""
-    loaded = _own.__dict__
-    if name not in loaded:
-        loaded[name] = cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_frontalface_{name}.xml")
-        assert not loaded[name].empty(), f"OpenCV's wheel has no cascade {name}"
-    return loaded[name]
-
-
-_own = threading.local()
+    """One of OpenCV's frontal-face cascades; to be used while holding the lock."""
+    loaded = cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_frontalface_{name}.xml")
+    assert not loaded.empty(), f"OpenCV's wheel has no cascade {name}"
+    return loaded

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# EXIF is a TIFF inside the file and fails in as many ways; what is not listed here becomes an ImageError.
+_EXIF_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 # mode: (bits a pixel, what the pixel holds)
 _DEPTH = {
     "1": (1, "black and white"),
@@ -72,8 +75,8 @@ _DECODING = threading.Lock()
 class ImageInfo:
     """What a picture file says of itself, for the picture specification.
 
-    width, height: pixels as stored, before it is turned upright; bit_depth: such as '8-bit grey' or '24-bit colour';
-    dpi: (x, y) in dots per inch, or None where the file does not say; format: 'JPEG', 'PNG', ...
+    width, height: pixels as stored, before it is turned upright (a TIFF's after that); bit_depth: such as '8-bit grey'
+    or '24-bit colour'; dpi: (x, y) in dots per inch, or None where the file does not say; format: 'JPEG', 'PNG', ...
     """
 
     width: int
@@ -150,7 +153,7 @@ def to_face(picture: np.ndarray | Image.Image, size: int = 48) -> np.ndarray:
 
 
 def shown_name(name: str, limit: int = 80) -> str:
-    """A file name fit for a message: characters that do not print are spelled out, the middle of a long one left out."""
+    """A file name fit for a message: what does not print is spelled out, the middle of a long name is left out."""
     if len(name) <= limit and name.isprintable():
         return name
     kept = name if len(name) <= 2 * limit else name[:limit] + name[-limit:]
@@ -262,7 +265,7 @@ def _upright(plain: Image.Image, original: Image.Image) -> Image.Image:
     """Turned as the EXIF orientation says; a picture whose EXIF cannot be read is left as it is stored."""
     try:
         turn = _UPRIGHT.get(original.getexif().get(_ORIENTATION, 1))
-    except Exception:  # any: EXIF is a TIFF inside the file and fails in as many ways
+    except _EXIF_ERRORS:
         return plain
     return plain if turn is None else plain.transpose(turn)
 
@@ -308,5 +311,5 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
 def _exif_has_resolution(image: Image.Image) -> bool:
     try:
         return "exif" in image.info and _X_RESOLUTION in image.getexif()
-    except Exception:  # any, as in _upright
+    except _EXIF_ERRORS:
         return False

@@ -95,7 +95,9 @@ class Dataset:
             split: {
                 name: int(n)
                 for name, n in zip(
-                    self.classes, np.bincount(self.labels[self.indices(split)], minlength=len(self.classes)), strict=True
+                    self.classes,
+                    np.bincount(self.labels[self.indices(split)], minlength=len(self.classes)),
+                    strict=True,
                 )
             }
             for split in self.split_names
@@ -183,7 +185,13 @@ def save(data: Dataset) -> Path:
     """Write the data set to its file; atomic. Returns the path. Raises DataError where it cannot be written."""
     path = dataset_path(data.name)
     buffer = io.BytesIO()
-    head = {"format": _FORMAT, "name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes), "meta": data.meta}
+    head = {
+        "format": _FORMAT,
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "classes": list(data.classes),
+        "meta": data.meta,
+    }
     np.savez(
         buffer,
         head=np.array(json.dumps(head)),
@@ -196,7 +204,9 @@ def save(data: Dataset) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(path, buffer.getbuffer())
     except OSError as error:
-        raise DataError(f"The data set could not be written to {path}: {error.strerror}. Free some space or set FER_DATA_DIR to a folder that can be written.") from error
+        raise DataError(
+            f"The data set could not be written to {path}: {error.strerror}. Free some space or set FER_DATA_DIR to a folder that can be written."
+        ) from error
     return path
 
 
@@ -214,7 +224,9 @@ def load(name: str) -> Dataset:
         with np.load(path, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
             if head["format"] > _FORMAT:
-                raise DataError(f"{path.name} was prepared by a newer FER Lab (format {head['format']}, this one reads {_FORMAT}). Import the data set again.")
+                raise DataError(
+                    f"{path.name} was prepared by a newer FER Lab (format {head['format']}, this one reads {_FORMAT}). Import the data set again."
+                )
             data = Dataset(
                 name=name,
                 images=file["images"],
@@ -253,7 +265,9 @@ def delete(name: str) -> None:
 
 def describe_resolution(values: Iterable[tuple[float, float] | None]) -> str:
     """'96 dpi', 'not stated', or a list of what was seen, for the picture specification."""
-    seen = sorted({"not stated" if v is None else f"{v[0]:g} dpi" if v[0] == v[1] else f"{v[0]:g} x {v[1]:g} dpi" for v in values})
+    seen = sorted(
+        {"not stated" if v is None else f"{v[0]:g} dpi" if v[0] == v[1] else f"{v[0]:g} x {v[1]:g} dpi" for v in values}
+    )
     return ", ".join(seen) if seen else "not stated"
 
 

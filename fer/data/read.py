@@ -1,0 +1,680 @@
+"""Reading a data set in: Kaggle's picture folders, the same in a zip, and FER2013's CSV files.
+
+A source is a list of entries (a path inside it, a size, a way to read it), whether they come from a folder or from a
+zip; a zip's members are read in memory one at a time and nothing is ever written under a name taken from it. What is
+read is sorted by split, class and file name, so that a folder and a zip of the same pictures give the same data set.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import struct
+import zipfile
+import zlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fer.data.dataset import CLASSES, SIZE, SPLITS, Dataset, check_name, describe_resolution
+from fer.errors import DataError, ImageError
+from fer.images import ImageInfo, read_with_info, shown_name, to_face
+
+MAX_MEMBERS = 500_000
+MAX_UNPACKED_BYTES = 4 * 1024**3
+MAX_PICTURE_BYTES = 32 * 1024**2
+_MAX_DIRECTORY_BYTES = 64 * 1024**2  # a zip's list of its own members
+_MAX_LINE = 1024**2
+_PROGRESS_EVERY = 64
+_SHOWN = 120  # characters of a member's path in messages and in `sources`
+
+PREFIXES = {"training_": "train", "publictest_": "val", "privatetest_": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+USAGES = {"training": "train", "publictest": "val", "privatetest": "test"}
+SYNONYMS = {
+    "angry": ("anger", "angriness"),
+    "disgust": ("disgusted",),
+    "fear": ("fearful", "afraid", "scared"),
+    "happy": ("happiness", "joy"),
+    "neutral": ("neutrality",),
+    "sad": ("sadness",),
+    "surprise": ("surprised",),
+}
+# The numbers in FER2013's own CSV stand in another order than our classes.
+CSV_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+_PIXELS = {str(value): value for value in range(256)}  # looking a pixel up is several times faster than int()
+_CSV_COLUMNS = ("emotion", "pixels", "usage")
+_LABELS = {word: CLASSES.index(name) for name, words in SYNONYMS.items() for word in (name, *words)}
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
+_SIDE_FILES = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".ini"}
+_SIDE_FILES |= {".db", ".log", ".py", ".ipynb", ".doc", ".docx", ".xls", ".xlsx", ".bib", ".lnk", ".npy", ".npz", ".pt"}
+_JUNK_NAMES = {"thumbs.db", "desktop.ini", "icon\r"}
+
+# What zipfile raises on a damaged or hostile zip.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a source: its path inside the source, its stated size in bytes, and a way to open it."""
+
+    path: str
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder or a zip: its name without a path, the files in it and the folders in it."""
+
+    origin: str
+    entries: list[Entry]
+    folders: list[str]
+    zipped: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An entry whose path says where it belongs.
+
+    split_label: the split's name in the source, such as 'validation' or 'PublicTest'; folder: its split and class
+    folder; label: an index into CLASSES, None where the class is not one of the seven; tail: the path inside `folder`.
+    """
+
+    entry: Entry
+    split: str
+    split_label: str
+    folder: str
+    label: int | None
+    tail: str
+
+    @property
+    def source(self) -> str:
+        """The picture's name without the folders in front of its split and class."""
+        return f"{self.folder}/{self.tail}"
+
+
+def import_path(path: Path, name: str, *, skip_bad: bool = False, progress: Progress | None = None) -> Dataset:
+    """Read a folder, a zip or a CSV file in; nothing is saved (`fer.data.dataset.save` does).
+
+    A picture becomes 48x48 grey uint8. `skip_bad` leaves out what cannot be read and lists it in `meta["skipped"]`.
+    `progress` is called with the pictures read so far and the total (None where it is not known beforehand).
+    Raises DataError: the path does not exist or is none of the three, an unknown or empty class, a split without
+    pictures, pictures or rows that cannot be read (all of them named, one a line), a limit exceeded.
+    """
+    check_name(name)
+    shown = shown_name(str(path))
+    try:
+        if path.is_dir():
+            return _import_source(_folder(path), name, skip_bad, progress)
+        if not path.exists():
+            raise DataError(f"There is no file or folder '{shown}'. Give a folder, a zip or a CSV file.")
+        if not path.is_file():
+            raise DataError(f"'{shown}' is neither a file nor a folder. Give a folder, a zip or a CSV file.")
+        with path.open("rb") as file:
+            return import_file(file, path.name, name, skip_bad=skip_bad, progress=progress)
+    except OSError as error:
+        where = shown_name(str(error.filename or path))
+        reason = error.strerror or "read error"
+        raise DataError(f"'{where}' cannot be read: {reason}. Check the path and its permissions.") from error
+
+
+def import_file(
+    file: BinaryIO, filename: str, name: str, *, skip_bad: bool = False, progress: Progress | None = None
+) -> Dataset:
+    """`import_path` for an open zip or CSV, such as an upload; it must be seekable. `filename` is only a name.
+
+    The content decides what it is, the name only the wording of an error. Raises DataError.
+    """
+    check_name(name)
+    origin = shown_name(PurePosixPath(filename.replace("\\", "/")).name or "upload")
+    file.seek(0)
+    start = file.read(4096)
+    file.seek(0)
+    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
+        with _open_zip(file, origin) as archive:
+            return _import_source(_zip(archive, origin), name, skip_bad, progress)
+    if origin.lower().endswith(".csv") or _columns_of(start.split(b"\n")[0]) is not None:
+        return _import_csv(file, origin, origin, name, skip_bad, progress)
+    if origin.lower().endswith(".zip"):
+        raise DataError(f"'{origin}' is not a zip file, or its beginning is damaged. Download it again.")
+    raise DataError(
+        f"'{origin}' is neither a zip nor a CSV file. Give a folder of pictures, a zip of it, or fer2013.csv; "
+        "unpack any other archive first and give its folder."
+    )
+
+
+def class_index(word: str) -> int | None:
+    """The class that a folder name means, as an index into CLASSES; None for an unknown one. Case does not matter."""
+    return _LABELS.get(word.strip().casefold())
+
+
+# Sources
+
+
+def _folder(root: Path) -> Source:
+    """Every file below a folder; a linked folder is followed, once. Raises OSError where one cannot be read."""
+    origin, entries, folders, seen = shown_name(root.resolve().name), [], [], {os.path.realpath(root)}
+    for folder, names, files in os.walk(root, followlinks=True, onerror=_raise):
+        real = {n: os.path.realpath(Path(folder, n)) for n in names}
+        names[:] = sorted(n for n in names if real[n] not in seen)
+        seen.update(real.values())
+        folders.append(Path(folder).relative_to(root).as_posix())
+        for file in sorted(files):
+            path = Path(folder, file)
+            if path.is_file():  # not a pipe, a socket or a broken link
+                entries.append(Entry(path.relative_to(root).as_posix(), path.stat().st_size, _opener(path)))
+        if len(entries) > MAX_MEMBERS:
+            raise DataError(f"'{origin}' holds more than {MAX_MEMBERS:,} files, the most allowed.")
+    return Source(origin, entries, folders, zipped=False)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _opener(path: Path) -> Callable[[], BinaryIO]:
+    return lambda: path.open("rb")
+
+
+def _open_zip(file: BinaryIO, origin: str) -> zipfile.ZipFile:
+    try:
+        _check_directory(file, origin)
+        return zipfile.ZipFile(file)
+    except (*_ZIP_ERRORS, OverflowError, OSError) as error:
+        raise DataError(f"'{origin}' is not a zip file, or it is damaged or incomplete. Download it again.") from error
+
+
+def _check_directory(file: BinaryIO, origin: str) -> None:
+    """Refuse a list of members that would fill the memory before `zipfile` builds an object for each of them."""
+    end_size = file.seek(0, os.SEEK_END)
+    tail_at = max(0, end_size - 65557)
+    file.seek(tail_at)
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < 22:
+        raise zipfile.BadZipFile("no end of the directory")
+    size = struct.unpack_from("<L", tail, at + 12)[0]
+    end = tail_at + at
+    if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # Zip64: its own end stands before, 56 + 20 bytes
+        size = struct.unpack_from("<Q", tail, at - 76 + 40)[0]
+        end -= 76
+    if size <= _MAX_DIRECTORY_BYTES:
+        file.seek(max(0, end - size))
+        if file.read(size).count(b"PK\x01\x02") <= MAX_MEMBERS:
+            return
+    raise DataError(f"'{origin}' holds more than {MAX_MEMBERS:,} files, the most allowed. Split it into smaller zips.")
+
+
+def _zip(archive: zipfile.ZipFile, origin: str) -> Source:
+    """The members of a zip. Of two with one name the later counts, as when it is unpacked. Raises DataError."""
+    members = archive.infolist()
+    total = sum(m.file_size for m in members)
+    if len(members) > MAX_MEMBERS:
+        raise DataError(f"'{origin}' holds {len(members):,} files. At most {MAX_MEMBERS:,} are allowed.")
+    if total > MAX_UNPACKED_BYTES:
+        raise DataError(
+            f"'{origin}' unpacks to {total / 2**30:.1f} GiB. At most {MAX_UNPACKED_BYTES / 2**30:g} GiB are allowed."
+        )
+    if any(m.flag_bits & 0x1 for m in members):
+        raise DataError(f"'{origin}' is encrypted. Unpack it with its password and import the folder.")
+    folders, files = [], {}
+    for member in members:
+        path = "/".join(p for p in member.filename.replace("\\", "/").split("/") if p not in ("", ".", ".."))
+        if member.is_dir():
+            folders.append(path)
+        else:
+            files[path] = Entry(path, member.file_size, _member_opener(archive, member))
+    return Source(origin, list(files.values()), folders, zipped=True)
+
+
+def _member_opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+    def open_member() -> BinaryIO:
+        # Other methods can unpack megabytes from one block before zipfile looks at a limit.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            name = shown_name(member.filename, _SHOWN)
+            raise ImageError(f"'{name}' is compressed with a method that is not read. Pack the zip with 'deflate'.")
+        return archive.open(member)  # type: ignore[return-value]
+
+    return open_member
+
+
+def _junk(path: str) -> bool:
+    parts = path.split("/")
+    return parts[-1].lower() in _JUNK_NAMES or any(p.startswith(".") or p == "__MACOSX" for p in parts)
+
+
+# What a source holds
+
+
+def _import_source(source: Source, name: str, skip_bad: bool, progress: Progress | None) -> Dataset:
+    """Pictures where there are any in a split's folder, else the CSV; what is neither is counted as ignored."""
+    useful = [e for e in source.entries if not _junk(e.path)]
+    candidates = [e for e in useful if not _is(e, _ARCHIVES | _SIDE_FILES)]
+    pictures = [p for p in map(_place, candidates) if p]
+    table = None if pictures else _find_csv(useful, source.origin)
+    if table:
+        with _opened(table, source.origin) as file:
+            lines, ignored = io.BufferedReader(file, _MAX_LINE), len(source.entries) - 1
+            return _import_csv(lines, table.path, source.origin, name, skip_bad, progress, ignored)
+    archives = [e.path for e in useful if _is(e, _ARCHIVES)]
+    if archives and (source.zipped or not pictures):
+        raise DataError(
+            f"'{source.origin}' contains another archive, '{shown_name(archives[0], _SHOWN)}'. "
+            "Unpack that one and import its folder."
+        )
+    _check_layout(pictures, source.folders, len(candidates), source.origin)
+    return _import_pictures(pictures, len(source.entries), source.origin, name, skip_bad, progress)
+
+
+def _is(entry: Entry, suffixes: set[str]) -> bool:
+    return os.path.splitext(entry.path)[1].lower() in suffixes
+
+
+def _place(entry: Entry) -> Picture | None:
+    """Where a picture belongs, by the official prefix of its name or by its folders; None if by neither."""
+    *folders, file = entry.path.split("/")
+    prefix = next((p for p in PREFIXES if file.lower().startswith(p)), None)
+    if prefix:
+        return _place_by_name(entry, folders, file, prefix)
+    at = _split_folder(folders)
+    if at is None:
+        return None
+    label = class_index(folders[at + 1]) if at + 1 < len(folders) else None
+    tail = "/".join([*folders[at + 2 :], file])
+    return Picture(entry, SPLIT_FOLDERS[folders[at].lower()], folders[at], "/".join(folders[at : at + 2]), label, tail)
+
+
+def _place_by_name(entry: Entry, folders: list[str], file: str, prefix: str) -> Picture:
+    known = [i for i, f in enumerate(folders) if class_index(f) is not None]
+    at = known[-1] if known else len(folders) - 1
+    label = class_index(folders[at]) if folders else None
+    official = file[: len(prefix) - 1]
+    start = at - 1 if at > 0 and folders[at - 1].lower() in SPLIT_FOLDERS else at
+    folder = "/".join(folders[max(start, 0) : at + 1])
+    return Picture(entry, PREFIXES[prefix], official, folder, label, "/".join([*folders[at + 1 :], file]))
+
+
+def _split_folder(folders: list[str]) -> int | None:
+    """The position of the innermost split folder that has a folder in it, else of the innermost one."""
+    found = [i for i, f in enumerate(folders) if f.lower() in SPLIT_FOLDERS]
+    inner = [i for i in found if i + 1 < len(folders)]
+    return (inner or found or [None])[-1]
+
+
+def _check_layout(pictures: list[Picture], folders: list[str], candidates: int, origin: str) -> None:
+    """Unknown classes, empty classes and empty splits, told before a picture is decoded. Raises DataError."""
+    if not pictures and not any(f.split("/")[-1].lower() in SPLIT_FOLDERS for f in folders):
+        raise DataError(
+            f"'{origin}' is not laid out as a data set: {candidates:,} pictures, none of them in a folder such as "
+            "train/happy/. Put them in train/<class>/ and test/<class>/ (or val/), or give fer2013.csv."
+        )
+    unknown = sorted({_class_word(p) for p in pictures if p.label is None})
+    if unknown:
+        raise DataError(_unknown_class_text(unknown, origin))
+    paths = sorted(p.entry.path for p in pictures)
+    for folder in folders if pictures else []:
+        if _should_hold_pictures(folder) and not _holds(paths, folder):
+            raise DataError(
+                f"The folder '{shown_name(folder, _SHOWN)}' of '{origin}' has no pictures. "
+                "Put some in, or remove the folder."
+            )
+
+
+def _should_hold_pictures(folder: str) -> bool:
+    """Whether a folder stands for a split, or for a class in a split."""
+    parts = folder.lower().split("/")
+    in_split = len(parts) > 1 and parts[-2] in SPLIT_FOLDERS
+    return not _junk(folder) and (parts[-1] in SPLIT_FOLDERS or (in_split and class_index(parts[-1]) is not None))
+
+
+def _holds(paths: list[str], folder: str) -> bool:
+    """Whether one of the sorted paths lies in the folder."""
+    at = bisect_left(paths, folder + "/")
+    return at < len(paths) and paths[at].startswith(folder + "/")
+
+
+def _class_word(picture: Picture) -> str:
+    """The folder that stands where a class is expected; '' where there is none."""
+    return picture.folder.split("/")[-1] if picture.folder.lower() not in SPLIT_FOLDERS else ""
+
+
+def _unknown_class_text(unknown: list[str], origin: str) -> str:
+    if unknown == [""]:
+        return f"Pictures of '{origin}' lie outside a class folder. Put each in one of: {', '.join(CLASSES)}."
+    names = ", ".join(f"'{shown_name(u)}'" for u in unknown[:20] if u)
+    return f"'{origin}' has unknown classes: {names}. Allowed: {', '.join(CLASSES)}. Rename or remove these folders."
+
+
+# Pictures
+
+
+def _import_pictures(
+    pictures: list[Picture], found: int, origin: str, name: str, skip_bad: bool, progress: Progress | None
+) -> Dataset:
+    """Decode the pictures in their final order. `found`: files in the source, to say how many were ignored."""
+    roles, val = _roles({p.split: p.split_label for p in reversed(pictures)}, origin)
+    ordered = sorted(pictures, key=lambda p: (SPLITS.index(roles[p.split]), p.label, p.tail, p.source, p.entry.path))
+    _check_filled([p.label for p in ordered], [roles[p.split] for p in ordered], origin)
+    images = np.empty((len(ordered), SIZE, SIZE), np.uint8)
+    chosen, bad, spec, budget, copies = [], [], _Spec(), _Budget(), _Copies()
+    for done, picture in enumerate(ordered, 1):
+        try:
+            face, info = _read_face(picture.entry, budget)
+        except ImageError as error:
+            bad.append((picture.entry.path, str(error)))
+        else:
+            if not copies.repeats(picture, face):
+                images[len(chosen)] = face
+                chosen.append(picture)
+                spec.add(f"{info.width} x {info.height}", info.dpi, info.bit_depth, info.format)
+        _report(progress, done, len(ordered))
+    _refuse_bad(bad, origin, skip_bad, "picture")
+    return _build(
+        name,
+        images[: len(chosen)],
+        [p.label for p in chosen],
+        [roles[p.split] for p in chosen],
+        [p.source for p in chosen],
+        _meta(origin, spec, val, [n for n, _ in bad], found - len(chosen) - len(bad)),
+    )
+
+
+def _read_face(entry: Entry, budget: _Budget) -> tuple[np.ndarray, ImageInfo]:
+    # Four times the final size: a large JPEG is decoded at a fraction of its own, and resampling sees no difference.
+    image, info = read_with_info(budget.read(entry), name=entry.path, min_side=4 * SIZE)
+    return to_face(image), info
+
+
+class _Copies:
+    """Tells a copy from a second tree of the same pictures, as one of Kaggle's sets has; asked in sorted order."""
+
+    def __init__(self) -> None:
+        self.key: tuple[str, int | None, str] | None = None
+        self.seen: set[bytes] = set()
+
+    def repeats(self, picture: Picture, face: np.ndarray) -> bool:
+        """Whether a picture of this split, class and name with these pixels came before."""
+        key = (picture.split, picture.label, picture.tail)
+        if key != self.key:
+            self.key, self.seen = key, set()
+        digest = hashlib.blake2b(face.tobytes(), digest_size=16).digest()
+        if digest in self.seen:
+            return True
+        self.seen.add(digest)
+        return False
+
+
+class _Budget:
+    """Reads entries, each up to the largest picture and all together up to the largest data set."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def read(self, entry: Entry) -> bytes:
+        """The entry's bytes. Raises ImageError for this one, DataError where all together are too large."""
+        shown = shown_name(entry.path, _SHOWN)
+        if entry.size > MAX_PICTURE_BYTES:
+            raise ImageError(f"'{shown}' has more than {MAX_PICTURE_BYTES / 2**20:g} MiB, the most for one picture.")
+        try:
+            with entry.open() as file:
+                content = file.read(entry.size + 1)  # zipfile unpacks as much as it is asked for
+        except OSError as error:
+            raise ImageError(f"'{shown}' cannot be opened: {error.strerror or 'read error'}.") from error
+        except _ZIP_ERRORS as error:
+            raise ImageError(f"'{shown}' is damaged inside the zip, or is not what the zip says of it.") from error
+        self.total += len(content)
+        if len(content) > entry.size:
+            raise ImageError(f"'{shown}' grew while it was read. Import again when nothing writes to it.")
+        if self.total > MAX_UNPACKED_BYTES:
+            raise DataError(f"The pictures have more than {MAX_UNPACKED_BYTES / 2**30:g} GiB, the most allowed.")
+        return content
+
+
+def _refuse_bad(bad: list[tuple[str, str]], origin: str, skip_bad: bool, what: str) -> None:
+    if not bad or skip_bad:
+        return
+    lines = "\n".join(reason for _, reason in bad)
+    raise DataError(
+        f"{len(bad):,} {what}{'s' if len(bad) > 1 else ''} of '{origin}' cannot be read. Repair or remove what is "
+        "listed here, or leave it out with --skip-bad "
+        f"('Skip bad pictures' on the Data page).\n{lines}"
+    )
+
+
+# CSV
+
+
+def _find_csv(entries: list[Entry], origin: str) -> Entry | None:
+    """The CSV to read: one of FER2013's names, else the only one with the three columns."""
+    tables = [e for e in entries if e.path.lower().endswith(".csv")]
+    by_name = {e.path.split("/")[-1].lower(): e for e in reversed(tables)}
+    for name in CSV_NAMES:
+        if name in by_name:
+            return by_name[name]
+    fitting = [e for e in tables if _columns_of(_first_line(e, origin)) is not None]
+    if len(fitting) > 1:
+        names = ", ".join(shown_name(e.path) for e in fitting[:5])
+        raise DataError(f"'{origin}' holds several CSV files that fit: {names}. Import one of them by itself.")
+    return fitting[0] if fitting else None
+
+
+def _first_line(entry: Entry, origin: str) -> bytes:
+    with _opened(entry, origin) as file:
+        try:
+            return file.readline(4096)
+        except (*_ZIP_ERRORS, OSError):
+            return b""  # it does not fit, then
+
+
+def _opened(entry: Entry, origin: str) -> BinaryIO:
+    try:
+        return entry.open()
+    except (*_ZIP_ERRORS, ImageError, OSError) as error:
+        raise DataError(f"'{shown_name(entry.path)}' in '{origin}' is damaged and cannot be read.") from error
+
+
+def _columns_of(line: bytes) -> tuple[int, int, int] | None:
+    """The positions of emotion, pixels and Usage in a CSV's first line; None where one of them is missing."""
+    cells = [c.strip().strip('"').strip().lower() for c in line.decode("utf-8-sig", "replace").split(",")]
+    if not set(_CSV_COLUMNS) <= set(cells):
+        return None
+    return tuple(cells.index(c) for c in _CSV_COLUMNS)  # type: ignore[return-value]
+
+
+def _import_csv(
+    file: BinaryIO, table: str, origin: str, name: str, skip_bad: bool, progress: Progress | None, ignored: int = 0
+) -> Dataset:
+    """Read FER2013's CSV row by row; its rows are numbered as a spreadsheet does, the header being row 1."""
+    shown = shown_name(table)
+    with _csv_errors(shown):
+        columns = _columns_of(file.readline(4096))
+    if columns is None:
+        raise DataError(f"'{shown}' does not begin with the columns emotion, pixels and Usage. Give fer2013.csv.")
+    faces, labels, splits, rows, bad, seen = [], [], [], [], [], {}
+    for number, row in _rows(file, shown):
+        try:
+            face, label, usage = _parse_row(row, columns)
+        except ValueError as error:
+            bad.append((f"row {number}", f"Row {number}: {error}."))
+        else:
+            faces.append(face)
+            labels.append(label)
+            splits.append(USAGES[usage.lower()])
+            rows.append(number)
+            seen.setdefault(USAGES[usage.lower()], usage)
+        if len(faces) + len(bad) > MAX_MEMBERS:
+            raise DataError(f"'{shown}' has more than {MAX_MEMBERS:,} rows, the most allowed.")
+        _report(progress, number - 1, None)
+    _refuse_bad(bad, shown, skip_bad, "row")
+    roles, val = _roles(seen, shown)
+    roles_of = [roles[s] for s in splits]
+    _check_filled(labels, roles_of, shown)
+    order = sorted(range(len(rows)), key=lambda i: (SPLITS.index(roles_of[i]), labels[i], rows[i]))
+    spec = _Spec()
+    spec.add(f"{SIZE} x {SIZE}", None, "8-bit grey", "CSV", len(rows))
+    _report(progress, len(rows), len(rows))
+    return _build(
+        name,
+        np.stack([faces[i] for i in order]),
+        [labels[i] for i in order],
+        [roles_of[i] for i in order],
+        [f"row {rows[i]}" for i in order],
+        _meta(origin, spec, val, [n for n, _ in bad], ignored),
+    )
+
+
+def _rows(file: BinaryIO, shown: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows behind the header with their numbers, blank ones left out. Raises DataError."""
+    with _csv_errors(shown):
+        for number, row in enumerate(csv.reader(_lines(file, shown)), 2):
+            if row:
+                yield number, row
+
+
+@contextmanager
+def _csv_errors(shown: str) -> Iterator[None]:
+    try:
+        yield
+    except (*_ZIP_ERRORS, csv.Error, OSError) as error:  # a UnicodeDecodeError is a ValueError
+        raise DataError(f"'{shown}' is not a CSV file in UTF-8, or it is damaged. Download it again.") from error
+
+
+def _lines(file: BinaryIO, shown: str) -> Iterator[str]:
+    """Lines of text, read one at a time and each of bounded length, so that no file can fill the memory."""
+    total = 0
+    while line := file.readline(_MAX_LINE):
+        total += len(line)
+        if len(line) == _MAX_LINE and not line.endswith(b"\n"):
+            raise DataError(f"'{shown}' has a line of more than {_MAX_LINE:,} characters. Give fer2013.csv.")
+        if total > MAX_UNPACKED_BYTES:
+            raise DataError(f"'{shown}' has more than {MAX_UNPACKED_BYTES / 2**30:g} GiB, the most allowed.")
+        yield line.decode("utf-8")
+
+
+def _parse_row(row: list[str], columns: tuple[int, int, int]) -> tuple[np.ndarray, int, str]:
+    """The face (48, 48) uint8, the class index and the Usage of one row. Raises ValueError with the reason."""
+    if len(row) <= max(columns):
+        raise ValueError(f"it has {len(row)} columns; at least {max(columns) + 1} are needed")
+    emotion, pixels, usage = (row[c].strip() for c in columns)
+    if usage.lower() not in USAGES:
+        raise ValueError(f"Usage is '{shown_name(usage, 30)}'; allowed are Training, PublicTest and PrivateTest")
+    return _parse_pixels(pixels), _parse_emotion(emotion), usage
+
+
+def _parse_emotion(text: str) -> int:
+    if text in ("0", "1", "2", "3", "4", "5", "6"):
+        return CLASSES.index(CSV_ORDER[int(text)])
+    label = class_index(text)
+    if label is None:
+        listed = ", ".join(f"{i} {c}" for i, c in enumerate(CSV_ORDER))
+        raise ValueError(f"emotion is '{shown_name(text, 30)}'; allowed are {listed}")
+    return label
+
+
+def _parse_pixels(text: str) -> np.ndarray:
+    words = text.split()
+    if len(words) != SIZE * SIZE:
+        raise ValueError(f"it has {len(words):,} pixels; {SIZE * SIZE:,} are needed")
+    try:
+        return np.frombuffer(bytes(map(_PIXELS.__getitem__, words)), np.uint8).reshape(SIZE, SIZE)
+    except KeyError as error:
+        raise ValueError(f"a pixel is '{shown_name(error.args[0], 30)}'; allowed are 0 to 255") from None
+
+
+# The data set
+
+
+def _roles(seen: dict[str, str], origin: str) -> tuple[dict[str, str], tuple[str, str]]:
+    """The split that each split found serves as, and for val its name in the source and the note or ''.
+
+    `seen` maps a split to the word it has in the source. Raises DataError where train or any other is missing.
+    """
+    if "train" not in seen:
+        raise DataError(f"'{origin}' has no training pictures. Put them in train/<class>/, or name them Training_...")
+    if len(seen) == 1:
+        raise DataError(
+            f"'{origin}' has pictures in its training split only. Add a split to measure on: val/<class>/ or "
+            "test/<class>/ with pictures that are not in train."
+        )
+    if len(seen) == 3:
+        return {s: s for s in SPLITS}, (seen["val"], "")
+    other = "val" if "val" in seen else "test"
+    note = (
+        f"This data set has no separate test split: its '{shown_name(seen[other])}' pictures serve as val, so its "
+        "figures are also the ones that epochs are chosen on."
+    )
+    return {"train": "train", other: "val"}, (seen[other], note)
+
+
+class _Spec:
+    """Counts what the pictures were like before they became 48x48 grey."""
+
+    def __init__(self) -> None:
+        self.counts = {key: Counter() for key in ("dimensions", "resolution", "bit_depth", "format")}
+
+    def add(self, dimensions: str, dpi: tuple[float, float] | None, bit_depth: str, kind: str, n: int = 1) -> None:
+        values = (dimensions, describe_resolution([dpi]), bit_depth, kind)
+        for counter, value in zip(self.counts.values(), values, strict=True):
+            counter[value] += n
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """The commonest value first."""
+        return {key: dict(sorted(c.items(), key=lambda kv: (-kv[1], kv[0]))) for key, c in self.counts.items()}
+
+
+def _meta(origin: str, spec: _Spec, val: tuple[str, str], skipped: list[str], ignored: int) -> dict[str, Any]:
+    served, note = val
+    names = [shown_name(n, _SHOWN) for n in skipped]
+    meta = {"spec": spec.as_dict(), "origin": origin, "val_from": served, "skipped": names, "ignored": ignored}
+    return meta | ({"split_note": note} if note else {})
+
+
+def _build(
+    name: str, images: np.ndarray, labels: list[int], splits: list[str], sources: list[str], meta: dict[str, Any]
+) -> Dataset:
+    """The data set, once it is sure that what was left out emptied nothing. Raises DataError."""
+    _check_filled(labels, splits, meta["origin"])
+    wanted = SPLITS[:2] if "split_note" in meta else SPLITS
+    for split in wanted:
+        if split not in splits:
+            raise DataError(f"The split '{split}' of '{meta['origin']}' has no pictures that can be read.")
+    split_array = np.array([SPLITS.index(s) for s in splits], np.uint8)
+    # Names are cut: an array of text is as wide as its longest entry.
+    source_array = np.array([shown_name(s, _SHOWN) for s in sources], dtype=np.str_)
+    return Dataset(name, images, np.array(labels, np.int64), split_array, source_array, meta=meta)
+
+
+def _check_filled(labels: list[int], splits: list[str], origin: str) -> None:
+    """Raises DataError where a class has no training picture."""
+    held = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    empty = [name for index, name in enumerate(CLASSES) if index not in held]
+    if empty:
+        raise DataError(
+            f"'{origin}' has no training pictures of the class{'es' if len(empty) > 1 else ''} {', '.join(empty)}. "
+            f"Each of the seven needs some: {', '.join(CLASSES)}."
+        )
+
+
+def _report(progress: Progress | None, done: int, total: int | None) -> None:
+    if progress and (done % _PROGRESS_EVERY == 0 or done == total):
+        progress(done, total)

@@ -1,0 +1,139 @@
+"""Fixtures of all tests: a store and a data folder of their own, a tiny data set, and one run trained on it.
+
+No test touches the project's own `data/` and `checkpoints/`: every test starts with an empty store and an empty data
+folder below its `tmp_path`. Training happens once; tests that want a finished run get a copy of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fer.config import Config, with_settings
+from fer.data import dataset
+from fer.data.dataset import CLASSES, Dataset
+from fer.runs import Run, RunStore
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes that tests start
+
+TINY = {
+    "data.name": "tiny",
+    "train.epochs": 3,
+    "train.batch_size": 32,
+    "runtime.device": "cpu",
+    "runtime.precision": "fp32",
+    "runtime.threads": 1,
+}
+
+
+def draw_blobs(seed: int = 0, train: int = 140, val: int = 70) -> Dataset:
+    """Seven classes in equal numbers: a bright blob whose place says the class, on noise. A net learns it in 2 epochs."""
+    rng = np.random.default_rng(seed)
+    n = train + val
+    labels = np.arange(n) % len(CLASSES)
+    y, x = np.mgrid[0:48, 0:48]
+    angle = 2 * np.pi * labels / len(CLASSES) + rng.normal(0, 0.15, n)
+    centre_x, centre_y = 24 + 14 * np.cos(angle), 24 + 14 * np.sin(angle)
+    distance = (x - centre_x[:, None, None]) ** 2 + (y - centre_y[:, None, None]) ** 2
+    images = 60 + 150 * np.exp(-distance / 60) + rng.normal(0, 15, (n, 48, 48))
+    return Dataset(
+        name="tiny",
+        images=np.clip(images, 0, 255).astype(np.uint8),
+        labels=labels.astype(np.int64),
+        splits=np.repeat([0, 1], [train, val]).astype(np.uint8),
+        sources=np.array([f"blob-{i}" for i in range(n)]),
+    )
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty store and an empty data folder, for this process and for those that it starts."""
+    monkeypatch.setenv("FER_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("FER_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    """The test's own store, an empty folder."""
+    (tmp_path / "runs").mkdir()
+    return RunStore(tmp_path / "runs")
+
+
+@pytest.fixture
+def tiny(own_folders: None) -> Dataset:
+    """140 train and 70 val pictures of 7 classes, prepared under the name 'tiny'."""
+    data = draw_blobs()
+    dataset.save(data)
+    return data
+
+
+def tiny_config(**changes: Any) -> Config:
+    """3 epochs on 'tiny' in fp32 on one CPU thread; changes by dotted path with '__' for the dot."""
+    return with_settings(Config(), {**TINY, **{k.replace("__", "."): v for k, v in changes.items()}})
+
+
+@pytest.fixture
+def make_run(store: RunStore, tiny: Dataset) -> Callable[..., Run]:
+    """`make_run("id", train__epochs=1)`: a queued run on 'tiny', its settings changed."""
+    from fer.jobs import create_run
+
+    def make(run_id: str | None = None, *, recipe: str | None = "baseline", reserved: bool = False, **changes: Any) -> Run:
+        return create_run(store, tiny_config(**changes), recipe=recipe, run_id=run_id, reserved=reserved)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run 'done', trained to its end on 'tiny', beside its data folder. To be copied, not changed."""
+    from fer.jobs import create_run
+    from fer.train import fit
+
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_RUNS_DIR", str(root / "runs"))
+        patch.setenv("FER_DATA_DIR", str(root / "data"))
+        dataset.save(draw_blobs())
+        store = RunStore()
+        create_run(store, tiny_config(), recipe="baseline", run_id="done")
+        fit(store, "done")
+    return root
+
+
+@pytest.fixture
+def finished_run(trained: Path, store: RunStore, tiny: Dataset) -> Run:
+    """A copy of the finished run 'done' in the test's own store, with its data set prepared."""
+    shutil.copytree(trained / "runs" / "done", store.root / "done")
+    return store.get("done")
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """`read_only(folder)`: from now on this process can look into the folder and change nothing in it.
+
+    Made by refusing the system calls, since the permission bits of a folder do not bind an administrator.
+    """
+
+    def freeze(folder: Path) -> None:
+        def refusing(name: str, writes: Callable[..., bool]) -> None:
+            real = getattr(os, name)
+
+            def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+                below = isinstance(path, str | os.PathLike) and Path(path).is_relative_to(folder)
+                if below and writes(*args, **kwargs):
+                    raise OSError(30, "Read-only file system", str(path))
+                return real(path, *args, **kwargs)
+
+            monkeypatch.setattr(os, name, call)
+
+        refusing("open", lambda flags, *_a, **_k: bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)))
+        for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "chmod"):
+            refusing(name, lambda *_a, **_k: True)
+
+    return freeze

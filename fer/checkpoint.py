@@ -37,7 +37,14 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, config: Config, classes: tuple[str, ...], preprocess: Preprocess, *, epoch: int, **extra: Any
+    path: Path,
+    model: nn.Module,
+    config: Config,
+    classes: tuple[str, ...],
+    preprocess: Preprocess,
+    *,
+    epoch: int,
+    **extra: Any,
 ) -> None:
     """Write the network's parameters and buffers; atomic. `extra`: further JSON values for the header."""
     head = {
@@ -57,7 +64,9 @@ def save_checkpoint(
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read weights and build their network, in fp32 and eval mode. Raises CheckpointError."""
     if not path.is_file():
-        raise CheckpointError(f"There are no weights at {path.parent.name}/{path.name}. The run saves them after its first epoch; weights of some shipped runs are left out.")
+        raise CheckpointError(
+            f"There are no weights at {path.parent.name}/{path.name}. The run saves them after its first epoch; weights of some shipped runs are left out."
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             head = file.metadata() or {}
@@ -69,8 +78,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         model.load_state_dict(tensors)
         epoch, extra = int(head["epoch"]), json.loads(head["extra"])
     except FerError as error:
-        raise CheckpointError(f"The weights {path.parent.name}/{path.name} do not fit this version of FER Lab: {error}") from error
-    except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"The weights {path.parent.name}/{path.name} do not fit this version of FER Lab: {error}"
+        ) from error
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"The weights {path.parent.name}/{path.name} are damaged or were not written by FER Lab. Train the run again or copy its folder again."
         ) from error

@@ -27,7 +27,9 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    name: str = Field("sample", description="The prepared data set to train on.", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(
+        "sample", description="The prepared data set to train on.", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$"
+    )
     val_fraction: float | None = Field(
         None,
         gt=0,
@@ -44,6 +46,12 @@ class ModelConfig(Section):
         "rgb",
         description="rgb: the grey picture three times with ImageNet mean and std, as in the study. grey: one channel.",
     )
+
+    @model_validator(mode="after")
+    def _three_groups_need_three_channels(self) -> ModelConfig:
+        if self.name == "grouped-conv" and self.channels == "grey":
+            raise ValueError("grouped-conv has 3 groups and cannot take model.channels=grey: set it to rgb")
+        return self
 
 
 class OptimConfig(Section):
@@ -65,15 +73,32 @@ class ScheduleConfig(Section):
         "constant", description="How the learning rate changes over the run."
     )
     step_size: int = Field(5, ge=1, le=10_000, description="Step: epochs between two cuts.")
-    gamma: float = Field(0.5, gt=0, le=1, description="Step, exponential: the rate is multiplied by this at each cut (exponential: each epoch).")
+    gamma: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Step, exponential: the rate is multiplied by this at each cut (exponential: each epoch).",
+    )
     power: float = Field(1.0, gt=0, le=10, description="Polynomial: the power; 1 is a straight line to zero.")
-    final_fraction: float = Field(0.0, ge=0, lt=1, description="Polynomial, cosine: the last rate as a share of the first.")
+    final_fraction: float = Field(
+        0.0, ge=0, lt=1, description="Polynomial, cosine: the last rate as a share of the first."
+    )
     pct_start: float = Field(0.3, gt=0, lt=1, description="One-cycle: share of the run in which the rate rises.")
-    div_factor: float = Field(25.0, ge=1, le=1e6, description="One-cycle: the rate begins at optim.lr divided by this; optim.lr is the peak.")
-    final_div_factor: float = Field(1e4, ge=1, le=1e9, description="One-cycle: the rate ends at its beginning divided by this.")
-    factor: float = Field(0.5, gt=0, lt=1, description="Plateau: the rate is multiplied by this when validation loss stalls.")
-    patience: int = Field(2, ge=0, le=1000, description="Plateau: epochs without improvement that are tolerated before a cut.")
-    warmup_epochs: float = Field(0.0, ge=0, le=1000, description="Epochs in which the rate first rises in a straight line to optim.lr.")
+    div_factor: float = Field(
+        25.0, ge=1, le=1e6, description="One-cycle: the rate begins at optim.lr divided by this; optim.lr is the peak."
+    )
+    final_div_factor: float = Field(
+        1e4, ge=1, le=1e9, description="One-cycle: the rate ends at its beginning divided by this."
+    )
+    factor: float = Field(
+        0.5, gt=0, lt=1, description="Plateau: the rate is multiplied by this when validation loss stalls."
+    )
+    patience: int = Field(
+        2, ge=0, le=1000, description="Plateau: epochs without improvement that are tolerated before a cut."
+    )
+    warmup_epochs: float = Field(
+        0.0, ge=0, le=1000, description="Epochs in which the rate first rises in a straight line to optim.lr."
+    )
 
 
 class TrainConfig(Section):
@@ -86,7 +111,8 @@ class RuntimeConfig(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes a GPU where there is one.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Arithmetic of the training passes; auto takes bf16 where the processor has it in hardware. Validation is always fp32."
+        "auto",
+        description="Arithmetic of the training passes; auto takes bf16 where the processor has it in hardware. Validation is always fp32.",
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads. None: one for each physical core.")
 
@@ -167,7 +193,9 @@ def _setting(path: str, field: Any) -> Setting:
             high = bound.le
         if getattr(bound, "lt", None) is not None:
             high, open_high = bound.lt, True
-    return Setting(path, kind, optional, field.default, field.description or "", choices, low, high, open_low, open_high)
+    return Setting(
+        path, kind, optional, field.default, field.description or "", choices, low, high, open_low, open_high
+    )
 
 
 def _all_settings() -> dict[str, Setting]:

@@ -109,7 +109,9 @@ def _device(wanted: str) -> torch.device:
         wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available[wanted]:
         names = ", ".join(n for n, there in available.items() if there)
-        raise DeviceError(f"The device '{wanted}' is not to be had on this machine. Available: {names}. Set runtime.device to one of them or to auto.")
+        raise DeviceError(
+            f"The device '{wanted}' is not to be had on this machine. Available: {names}. Set runtime.device to one of them or to auto."
+        )
     return torch.device(wanted)
 
 
@@ -119,7 +121,9 @@ def _precision(wanted: str, device: torch.device) -> str:
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         return "bf16" if device.type == "cpu" and has_cpu_bf16() and cpu_bf16_speedup() > 1.2 else "fp32"
     if wanted == "fp16" and device.type == "cpu":
-        raise DeviceError("The precision 'fp16' is not to be had on the CPU. Set runtime.precision to auto, fp32 or bf16.")
+        raise DeviceError(
+            "The precision 'fp16' is not to be had on the CPU. Set runtime.precision to auto, fp32 or bf16."
+        )
     return wanted
 
 
@@ -132,7 +136,12 @@ def _seconds_of(work: Callable[[], object]) -> float:
 def _git_commit() -> str | None:
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=Path(fer.__file__).parent, capture_output=True, text=True, timeout=5, check=False
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(fer.__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fer.checkpoint import load_checkpoint
-from fer.config import RuntimeConfig
+from fer.config import Config, with_settings
 from fer.data.dataset import Dataset, load
 from fer.device import resolve, torch_threads
 from fer.errors import DataError, RunError
@@ -34,11 +34,14 @@ def compute_logits(model: nn.Module, preprocess: Preprocess, images: torch.Tenso
     return torch.cat(batches).float().cpu().numpy()
 
 
-def evaluate_run(store: RunStore, run_id: str, dataset: str | None = None, split: str = "val", *, device: str = "auto") -> dict[str, Any]:
+def evaluate_run(
+    store: RunStore, run_id: str, dataset: str | None = None, split: str = "val", *, device: str = "auto"
+) -> dict[str, Any]:
     """Evaluate a run's best weights on a split and keep the report by data fingerprint and split.
 
     dataset: a prepared data set with the same classes; None: the run's own. A shipped report is never overwritten and
-    a store that cannot be written still gives the answer. Raises RunError, DataError, CheckpointError, DeviceError.
+    a store that cannot be written still gives the answer. Raises ConfigError for an unknown device, RunError, DataError,
+    CheckpointError, DeviceError.
     """
     run = store.get(run_id)
     if run.config is None:
@@ -62,7 +65,7 @@ def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto") -> d
     On the data that it was trained on, the logits are kept beside it as `logits-<split>.npz` where there are none.
     """
     indices = data.indices(split)
-    runtime = resolve(RuntimeConfig(device=device, precision="fp32"))
+    runtime = resolve(with_settings(Config(), {"runtime.device": device, "runtime.precision": "fp32"}).runtime)
     checkpoint = load_checkpoint(run.path / "best.safetensors", runtime.device)
     if checkpoint.classes != data.classes:
         raise DataError(

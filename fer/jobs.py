@@ -34,18 +34,26 @@ def create_run(
 
     reserved: the caller trains it itself; the worker leaves it alone.
     """
-    data = load(config.data.name).with_val_fraction(config.data.val_fraction)
-    for split in ("train", "val"):
-        data.indices(split)
-    facts = {"fingerprint": data.fingerprint, "synthetic": data.synthetic, "split_note": data.split_note}
-    return store.create(config, recipe=recipe, data=facts, run_id=run_id, reserved=reserved)
+    return store.create(config, recipe=recipe, data=_data_facts(config), run_id=run_id, reserved=reserved)
 
 
 def submit(store: RunStore, configs: Sequence[tuple[str | None, Config]]) -> list[Run]:
-    """Queue a run for each (recipe, config), in this order, and see that a worker serves them. Raises FerError."""
-    runs = [create_run(store, config, recipe=recipe) for recipe, config in configs]
+    """Queue a run for each (recipe, config), in this order, and see that a worker serves them. Raises FerError.
+
+    Each data set is read once and before anything is queued, so one that does not fit leaves no half submission.
+    """
+    facts = {data: _data_facts(config) for data, config in {c.data: c for _, c in configs}.items()}
+    runs = [store.create(config, recipe=recipe, data=facts[config.data]) for recipe, config in configs]
     ensure_worker(store)
     return runs
+
+
+def _data_facts(config: Config) -> dict[str, Any]:
+    """What a run's record says of its data as they are now. Raises DataError where train or val has no pictures."""
+    data = load(config.data.name).with_val_fraction(config.data.val_fraction)
+    for split in ("train", "val"):
+        data.indices(split)
+    return {"fingerprint": data.fingerprint, "synthetic": data.synthetic, "split_note": data.split_note}
 
 
 def resume(store: RunStore, run_id: str) -> Run:
@@ -93,7 +101,9 @@ def ensure_worker(store: RunStore) -> None:
                 start_new_session=True,
             )
     except OSError as error:
-        raise RunError(f"The worker could not be started: {error}. Start it yourself with: python -m fer worker") from error
+        raise RunError(
+            f"The worker could not be started: {error}. Start it yourself with: python -m fer worker"
+        ) from error
     _STARTED[:] = [w for w in _STARTED if w.poll() is None] + [worker]
 
 
@@ -126,15 +136,23 @@ def _drain(store: RunStore, linger_seconds: float) -> int:
 
 
 def _train_in_child(store: RunStore, run: Run) -> None:
-    environment = {**os.environ, "FER_RUNS_DIR": str(store.root.resolve()), "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
-    with open(run.path / "train.log", "ab") as log:
-        code = subprocess.call(
-            [sys.executable, "-m", "fer", "runs", "start", run.id],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-        )
+    environment = {
+        **os.environ,
+        "FER_RUNS_DIR": str(store.root.resolve()),
+        "PYTHONPATH": _python_path(),
+        "PYTHONUNBUFFERED": "1",
+    }
+    try:
+        with open(run.path / "train.log", "ab") as log:
+            code = subprocess.call(
+                [sys.executable, "-m", "fer", "runs", "start", run.id],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+    except FileNotFoundError:
+        return  # deleted before it began
     try:
         after = store.get(run.id)
     except RunError:
@@ -143,7 +161,12 @@ def _train_in_child(store: RunStore, run: Run) -> None:
         with hold(run.path / "run.lock"):
             store.write_status(
                 run.id,
-                {**after.status, "state": "failed", "finished": time.time(), "error": f"The training process ended with code {code} before it began. The log says more."},
+                {
+                    **after.status,
+                    "state": "failed",
+                    "finished": time.time(),
+                    "error": f"The training process ended with code {code} before it began. The log says more.",
+                },
             )
 
 

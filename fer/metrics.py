@@ -35,7 +35,9 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 def summarise(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """What a report holds of one split: `n`, `loss`, `top1`, `macro_f1`, `per_class`, `confusion_matrix`, `classes`."""
     predicted = logits.argmax(axis=1)
-    precision, recall, f1, n = precision_recall_fscore_support(labels, predicted, labels=range(len(classes)), zero_division=0)
+    precision, recall, f1, n = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), zero_division=0
+    )
     return {
         "n": len(labels),
         "loss": cross_entropy(logits, labels),

@@ -13,7 +13,7 @@ from fer.checkpoint import Checkpoint, load_checkpoint
 from fer.errors import CheckpointError, FerError, ImageError, RunError
 from fer.evaluate import compute_logits
 from fer.faces import crop_face, find_faces, is_face_crop, whole_face
-from fer.images import read_photo, to_array
+from fer.images import MAX_PHOTO_BYTES, read_image
 from fer.runs import Run, RunStore
 
 
@@ -57,7 +57,9 @@ class Predictor:
         batch = faces[None] if faces.ndim == 2 else faces
         if batch.dtype != np.uint8 or batch.shape[1:] != (48, 48):
             raise ValueError(f"expected (N, 48, 48) uint8, got {faces.shape} {faces.dtype}")
-        logits = compute_logits(self.checkpoint.model, self.checkpoint.preprocess, torch.from_numpy(np.ascontiguousarray(batch)))
+        logits = compute_logits(
+            self.checkpoint.model, self.checkpoint.preprocess, torch.from_numpy(np.ascontiguousarray(batch))
+        )
         return torch.from_numpy(logits).softmax(dim=1).numpy()
 
     def predict_photo(self, photo: np.ndarray, *, whole: bool = False) -> list[FacePrediction]:
@@ -83,7 +85,7 @@ class Predictor:
 def predict_file(predictor: Predictor, path: str, *, whole: bool = False) -> dict[str, Any]:
     """One entry of `predict --json`: {image, width, height, faces}, or {image, error} where it cannot be read."""
     try:
-        photo = to_array(read_photo(_read(Path(path)), name=Path(path).name))
+        photo = np.asarray(read_image(_read(Path(path)), name=Path(path).name, max_bytes=MAX_PHOTO_BYTES))
     except FerError as error:
         return {"image": path, "error": str(error)}
     faces = predictor.predict_photo(photo, whole=whole)
@@ -102,7 +104,9 @@ def default_run(store: RunStore) -> str:
     """
     candidates = [r for r in store.runs() if has_weights(r) and r.best]
     if not candidates:
-        raise RunError("No run has weights yet. Train one first, for example with: python -m fer train --recipe baseline")
+        raise RunError(
+            "No run has weights yet. Train one first, for example with: python -m fer train --recipe baseline"
+        )
     return max(candidates, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0)).id
 
 

@@ -15,7 +15,9 @@ Fractions are 0 to 1 everywhere; times are seconds since the epoch (UTC).
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
+import math
 import os
 import re
 import secrets
@@ -115,6 +117,11 @@ class Run:
         return self.record.get("data", {}).get("split_note")
 
     @property
+    def remark(self) -> str | None:
+        """What whoever shipped the run says about its figures; None for one's own runs."""
+        return self.record.get("remark")
+
+    @property
     def created(self) -> float:
         return float(self.record.get("created") or 0.0)
 
@@ -158,15 +165,14 @@ class Run:
     @cached_property
     def model(self) -> Mapping[str, Any]:
         """The layer table, `num_params` and `multiply_adds`; empty where the trainer has not written it."""
-        return _read_json(self.path / "model.json") or {}
+        return _read_object(self.path / "model.json")
 
     @cached_property
     def reports(self) -> dict[str, dict[str, Any]]:
         """`{data fingerprint: {split: report}}`; empty where nothing was evaluated."""
         merged: dict[str, dict[str, Any]] = {}
         for name in ("report-local.json", "report.json"):  # the shipped report comes last, so that it wins
-            content = _read_json(self.path / name) or {}
-            for fingerprint, by_split in (content.get("reports") or {}).items():
+            for fingerprint, by_split in _read_reports(self.path / name).items():
                 merged.setdefault(fingerprint, {}).update(by_split)
         return merged
 
@@ -202,7 +208,9 @@ class RunStore:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise RunError(f"The run store {self.root} cannot be read: {error.strerror}. Set FER_RUNS_DIR to a folder that can.") from error
+            raise RunError(
+                f"The run store {self.root} cannot be read: {error.strerror}. Set FER_RUNS_DIR to a folder that can."
+            ) from error
 
     def runs(self, *, archived: bool = False) -> list[Run]:
         """All runs, newest first; archived ones only when asked for."""
@@ -217,7 +225,9 @@ class RunStore:
         """One run. Raises RunError where there is none; a damaged one comes back in state `broken`."""
         path = self.folder(run_id)
         if not path.is_dir():
-            raise RunError(f"There is no run '{run_id}' in {self.root}. See what there is with: python -m fer runs list")
+            raise RunError(
+                f"There is no run '{run_id}' in {self.root}. See what there is with: python -m fer runs list"
+            )
         problems: list[str] = []
         record, config = _read_record(path, problems)
         status = _read_status(path, problems)
@@ -279,7 +289,14 @@ class RunStore:
         """
         wanted = check_run_id(run_id) if run_id else None
         now = time.time()
-        record = {"schema": SCHEMA, "kind": kind, "recipe": recipe, "data": dict(data), "created": now, "experiment": config.experiment}
+        record = {
+            "schema": SCHEMA,
+            "kind": kind,
+            "recipe": recipe,
+            "data": dict(data),
+            "created": now,
+            "experiment": config.experiment,
+        }
         record["config"] = config.model_dump(mode="json")
         with self._writing():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -287,7 +304,9 @@ class RunStore:
             draft.mkdir()
             try:
                 write_json_atomic(draft / "config.json", record)
-                write_json_atomic(draft / "status.json", {"schema": SCHEMA, "state": "queued", "queued": now, "reserved": reserved})
+                write_json_atomic(
+                    draft / "status.json", {"schema": SCHEMA, "state": "queued", "queued": now, "reserved": reserved}
+                )
                 final = self._place(draft, wanted, f"{recipe or 'custom'}-s{config.seed}")
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -341,26 +360,30 @@ class RunStore:
             (run.path / "stop").touch()
             if run.state == "queued":
                 try:
-                    with hold(run.path / "run.lock", timeout=0.0):
+                    with hold(run.path / "run.lock", timeout=0.2):
                         self.write_status(run_id, {**run.status, "state": "stopped", "finished": time.time()})
                         (run.path / "stop").unlink(missing_ok=True)
                 except RunError:
                     pass  # the worker has just taken it: it will see the request
         return self.get(run_id).state
 
-    def requeue(self, run_id: str) -> Run:
+    def requeue(self, run_id: str, *, reserved: bool = False) -> Run:
         """Put a stopped, failed or lost run back into the queue; it goes on where its last save left it.
 
-        Raises RunError for any other state.
+        reserved: the caller trains it itself; a worker leaves it alone. Raises RunError for any other state.
         """
         run = self.get(run_id)
         if run.state not in RESUMABLE:
-            raise RunError(f"Run '{run_id}' is {run.state}; only a {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]} run can be resumed.")
+            raise RunError(
+                f"Run '{run_id}' is {run.state}; only a {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]} run can be resumed."
+            )
         if run.shipped:
             raise RunError(f"Run '{run_id}' came with the project and keeps no state to resume from. Clone it instead.")
         with self._writing(), hold(run.path / "run.lock"):
             (run.path / "stop").unlink(missing_ok=True)
-            self.write_status(run_id, {**run.status, "state": "queued", "queued": time.time(), "error": None})
+            self.write_status(
+                run_id, {**run.status, "state": "queued", "queued": time.time(), "error": None, "reserved": reserved}
+            )
         return self.get(run_id)
 
     def annotate(self, run_id: str, **changes: Any) -> Run:
@@ -394,11 +417,12 @@ class RunStore:
         """Keep a report by data fingerprint and split. Returns False, and writes nothing, where a shipped one stands."""
         run = self.get(run_id)
         path = run.path / ("report-local.json" if run.shipped else "report.json")
-        if run.shipped and split in ((_read_json(run.path / "report.json") or {}).get("reports") or {}).get(fingerprint, {}):
+        if run.shipped and split in _read_reports(run.path / "report.json").get(fingerprint, {}):
             return False
         with self._writing(), hold(run.path / "report.lock"):
-            content = _read_json(path) or {"schema": SCHEMA, "reports": {}}
-            content["reports"].setdefault(fingerprint, {})[split] = dict(report)
+            reports = copy.deepcopy(_read_reports(path))  # what was read is shared
+            reports.setdefault(fingerprint, {})[split] = dict(report)
+            content = {"schema": SCHEMA, "reports": reports}
             write_json_atomic(path, content)
         return True
 
@@ -425,7 +449,9 @@ def hold(path: Path, timeout: float = 2.0) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise RunError(f"'{path.parent.name}' is in use by another process. Stop it first, or wait until it ends.") from None
+        raise RunError(
+            f"'{path.parent.name}' is in use by another process. Stop it first, or wait until it ends."
+        ) from None
     try:
         yield
     finally:
@@ -499,6 +525,19 @@ def _read_json(path: Path) -> Any:
     return None if isinstance(value, RunBroken) else value
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    """The file's JSON object; empty where it is missing or damaged."""
+    value = _read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
+def _read_reports(path: Path) -> dict[str, dict[str, Any]]:
+    """`{data fingerprint: {split: report}}` of one report file; empty where it is missing or damaged."""
+    reports = _read_object(path).get("reports")
+    whole = isinstance(reports, dict) and all(isinstance(by_split, dict) for by_split in reports.values())
+    return reports if whole else {}
+
+
 def _parse_metrics(content: bytes) -> tuple[tuple[Mapping[str, Any], ...], str]:
     """The rows that are whole and in order, and '' or a count of the lines that are not."""
     rows: list[Mapping[str, Any]] = []
@@ -506,7 +545,7 @@ def _parse_metrics(content: bytes) -> tuple[tuple[Mapping[str, Any], ...], str]:
     for line in content.splitlines():
         try:
             row = json.loads(line)
-            whole = row["epoch"] == len(rows) + 1 and all(isinstance(row[k], int | float) for k in _METRIC_KEYS)
+            whole = row["epoch"] == len(rows) + 1 and all(math.isfinite(row[k]) for k in _METRIC_KEYS)
         except (ValueError, KeyError, TypeError, RecursionError):
             whole = False
         if whole:
@@ -520,12 +559,17 @@ def _parse_record(content: bytes) -> tuple[Mapping[str, Any], Config | None, str
     record = _parse_json(content)
     if not isinstance(record, dict):
         return {}, None, "config.json is damaged"
-    if not isinstance(record.get("schema"), int) or not isinstance(record.get("data", {}), dict):
+    kinds = (("schema", None, int), ("data", {}, dict), ("created", 0.0, int | float))
+    if not all(isinstance(record.get(key, missing), kind) for key, missing, kind in kinds):
         return {}, None, "config.json is damaged"
     if record["schema"] > SCHEMA:
-        return {}, None, f"it was written by a newer FER Lab (schema {record['schema']}, this one reads {SCHEMA}); update FER Lab to see it"
+        return (
+            {},
+            None,
+            f"it was written by a newer FER Lab (schema {record['schema']}, this one reads {SCHEMA}); update FER Lab to see it",
+        )
     try:
-        return record, read_config(record.get("config") or {}), ""
+        return record, read_config(record.get("config")), ""
     except FerError as error:
         return record, None, f"config.json: {error}"
 

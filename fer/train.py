@@ -99,7 +99,9 @@ def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     o = config.optim
     if o.name == "sgd":
         nesterov = o.nesterov and o.momentum > 0
-        return torch.optim.SGD(model.parameters(), o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(
+            model.parameters(), o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=nesterov, fused=True
+        )
     kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.Adam
     return kind(model.parameters(), o.lr, weight_decay=o.weight_decay, fused=True)
 
@@ -111,12 +113,15 @@ def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
     is written into the status as `failed` with its reason before it is raised. Raises FerError.
     """
     watcher = watcher or Watcher()
+    store.get(run_id)  # taking the lock would make the folder of a run that does not exist
     with hold(store.folder(run_id) / "run.lock"):
         run = store.get(run_id)
         if run.config is None:
             raise RunError(f"Run '{run_id}' cannot be read: {'; '.join(run.problems)}.")
         if run.state != "queued":
-            raise RunError(f"Run '{run_id}' is {run.status.get('state')}; only a queued run can be started. To go on with one, use: python -m fer runs resume {run_id}")
+            raise RunError(
+                f"Run '{run_id}' is {run.status.get('state')}; only a queued run can be started. To go on with one, use: python -m fer runs resume {run_id}"
+            )
         status: dict[str, Any] = {**run.status, "state": "running", "started": time.time(), "error": None}
         for passed in ("finished", "reserved"):
             status.pop(passed, None)
@@ -192,7 +197,9 @@ class _Fit:
                 if not self._train_one_epoch():
                     self._save_resume()
                     self._end("stopped")
-                    self.watcher.log(f"stopped in epoch {self.state.epoch + 1} after step {self.state.step} of {self.steps}; saved")
+                    self.watcher.log(
+                        f"stopped in epoch {self.state.epoch + 1} after step {self.state.step} of {self.steps}; saved"
+                    )
                     return
                 self._end_epoch()
             report = report_of(self.run, self.data, "val", device=self.runtime.device.type)
@@ -246,6 +253,8 @@ class _Fit:
         began = time.monotonic()
         logits = compute_logits(state.model, self.preprocess, self.val_split.images)
         labels = self.val_split.labels.cpu().numpy()
+        if not np.isfinite(logits).all():  # the last step broke the weights: save none of them
+            raise self._not_finite()
         predicted = logits.argmax(axis=1)
         loss_sum, right = state.sums.tolist()
         row = {
@@ -277,7 +286,10 @@ class _Fit:
     # --- what others see -------------------------------------------------------------------------------------------
 
     def _announce(self) -> None:
-        write_json_atomic(self.run.path / "model.json", {"schema": SCHEMA, **summarise_model(self.config.model, len(self.data.classes))})
+        write_json_atomic(
+            self.run.path / "model.json",
+            {"schema": SCHEMA, **summarise_model(self.config.model, len(self.data.classes))},
+        )
         runtime = self.runtime
         self.status.update(
             device=runtime.device.type,
@@ -288,8 +300,14 @@ class _Fit:
         )
         self._write_status()
         where = f"{runtime.device.type} ({self.status['device_name']}), {runtime.precision}, {runtime.threads} threads"
-        begin = f"from epoch {self.state.epoch + 1}, step {self.state.step}" if self.state.epoch or self.state.step else "from the start"
-        self.watcher.log(f"run {self.run.id}: {self.config.model.name} on {self.data.name} ({len(self.train_split):,} train, {len(self.val_split):,} val), {where}, {begin}")
+        begin = (
+            f"from epoch {self.state.epoch + 1}, step {self.state.step}"
+            if self.state.epoch or self.state.step
+            else "from the start"
+        )
+        self.watcher.log(
+            f"run {self.run.id}: {self.config.model.name} on {self.data.name} ({len(self.train_split):,} train, {len(self.val_split):,} val), {where}, {begin}"
+        )
         if self.data.split_note:
             self.watcher.log(self.data.split_note)
 
@@ -299,16 +317,27 @@ class _Fit:
         loss_sum, right = state.sums.tolist()
         left = len(self.train_split) * (self.config.train.epochs - state.epoch) - seen
         progress = Progress(
-            state.epoch + 1, self.config.train.epochs, state.step, self.steps, loss_sum / seen, right / seen, images_per_sec, left / images_per_sec
+            state.epoch + 1,
+            self.config.train.epochs,
+            state.step,
+            self.steps,
+            loss_sum / seen,
+            right / seen,
+            images_per_sec,
+            left / images_per_sec,
         )
         self.watcher.on_progress(progress)
-        self.status.update(images_per_sec=round(images_per_sec, 1), running_loss=progress.loss, running_top1=progress.top1)
+        self.status.update(
+            images_per_sec=round(images_per_sec, 1), running_loss=progress.loss, running_top1=progress.top1
+        )
         if time.monotonic() - self._last_status >= _STATUS_SECONDS:
             self._write_status()
 
     def _write_status(self) -> None:
         self._last_status = time.monotonic()
-        self.status.update(epoch=self.state.epoch, step=self.state.step, steps_per_epoch=self.steps, updated=time.time())
+        self.status.update(
+            epoch=self.state.epoch, step=self.state.step, steps_per_epoch=self.steps, updated=time.time()
+        )
         self.store.write_status(self.run.id, self.status)
 
     def _end(self, state: str) -> None:
@@ -321,10 +350,13 @@ class _Fit:
 
     def _check_finite(self) -> None:
         if not math.isfinite(self.state.sums[0].item()):
-            raise TrainingError(
-                f"The training loss is no longer a number in epoch {self.state.epoch + 1}, by step {self.state.step} of {self.steps}. "
-                f"The learning rate of {self.config.optim.lr:g} is probably too high: try a tenth of it, or a warm-up. The weights of the last whole epoch are kept."
-            )
+            raise self._not_finite()
+
+    def _not_finite(self) -> TrainingError:
+        return TrainingError(
+            f"The training loss is no longer a number in epoch {self.state.epoch + 1}, by step {self.state.step} of {self.steps}. "
+            f"The learning rate of {self.config.optim.lr:g} is probably too high: try a tenth of it, or a warm-up. The weights of the last whole epoch are kept."
+        )
 
     # --- saves -----------------------------------------------------------------------------------------------------
 
@@ -373,7 +405,9 @@ class _Fit:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise CheckpointError(f"The saved state {self.run.id}/resume.pt is damaged. Delete that file to train the run from its start.") from error
+            raise CheckpointError(
+                f"The saved state {self.run.id}/resume.pt is damaged. Delete that file to train the run from its start."
+            ) from error
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         state = self.state
@@ -400,5 +434,7 @@ def _reason(error: BaseException, config: Config) -> BaseException | str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TrainingError("The disk is full. Free some space, then resume the run; the last save is whole.")
     if isinstance(error, OSError):
-        return TrainingError(f"A file of the run could not be written: {error}. Resume the run when the store can be written.")
+        return TrainingError(
+            f"A file of the run could not be written: {error}. Resume the run when the store can be written."
+        )
     return f"{type(error).__name__}: {error}"

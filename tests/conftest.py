@@ -83,7 +83,9 @@ def make_run(store: RunStore, tiny: Dataset) -> Callable[..., Run]:
     """`make_run("id", train__epochs=1)`: a queued run on 'tiny', its settings changed."""
     from fer.jobs import create_run
 
-    def make(run_id: str | None = None, *, recipe: str | None = "baseline", reserved: bool = False, **changes: Any) -> Run:
+    def make(
+        run_id: str | None = None, *, recipe: str | None = "baseline", reserved: bool = False, **changes: Any
+    ) -> Run:
         return create_run(store, tiny_config(**changes), recipe=recipe, run_id=run_id, reserved=reserved)
 
     return make

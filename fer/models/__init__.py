@@ -30,7 +30,9 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "baseline": ModelEntry(baseline, "The study's CNN: three 5x5 convolutions (32, 64, 128), three linear layers."),
     "grouped-conv": ModelEntry(grouped_conv, "The study's CNN in 3 groups with 33, 66 and 132 channels.", ("rgb",)),
-    "depthwise-conv": ModelEntry(depthwise_conv, "The baseline with its second and third convolutions depthwise separable."),
+    "depthwise-conv": ModelEntry(
+        depthwise_conv, "The baseline with its second and third convolutions depthwise separable."
+    ),
     "dilated-conv": ModelEntry(dilated_conv, "The baseline with 3x3 kernels spread over 5x5 pixels."),
 }
 

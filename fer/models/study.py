@@ -7,6 +7,8 @@ outputs and gradients are the same, and ReLU has a quarter of the values to visi
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 _HIDDEN = (256, 128)
@@ -15,13 +17,13 @@ _HIDDEN = (256, 128)
 def baseline(in_channels: int = 3, num_classes: int = 7) -> nn.Sequential:
     """conv 5x5 to 32, 64, 128 channels; linear 512, 256, 128, 7. 423,751 parameters with three channels."""
     widths = (in_channels, 32, 64, 128)
-    return _network([nn.Conv2d(a, b, 5) for a, b in zip(widths, widths[1:], strict=False)], widths[-1], num_classes)
+    return _network([nn.Conv2d(a, b, 5) for a, b in pairwise(widths)], widths[-1], num_classes)
 
 
 def grouped_conv(in_channels: int = 3, num_classes: int = 7) -> nn.Sequential:
     """The same in 3 groups with 33, 66, 132 channels. 261,029 parameters."""
     widths = (in_channels, 33, 66, 132)
-    convs = [nn.Conv2d(a, b, 5, groups=3) for a, b in zip(widths, widths[1:], strict=False)]
+    convs = [nn.Conv2d(a, b, 5, groups=3) for a, b in pairwise(widths)]
     return _network(convs, widths[-1], num_classes)
 
 
@@ -36,7 +38,7 @@ def depthwise_conv(in_channels: int = 3, num_classes: int = 7) -> nn.Sequential:
 def dilated_conv(in_channels: int = 3, num_classes: int = 7) -> nn.Sequential:
     """3x3 kernels with dilation 2, which span the same 5x5 pixels with 9 weights for 25 (Yu & Koltun, 2016)."""
     widths = (in_channels, 32, 64, 128)
-    convs = [nn.Conv2d(a, b, 3, dilation=2) for a, b in zip(widths, widths[1:], strict=False)]
+    convs = [nn.Conv2d(a, b, 3, dilation=2) for a, b in pairwise(widths)]
     return _network(convs, widths[-1], num_classes)
 
 

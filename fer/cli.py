@@ -1,0 +1,671 @@
+"""The command line: `python -m fer ...`.
+
+Every page of the dashboard has its twin here, over the same core. `--json` prints one JSON document on standard output
+and nothing else. What the user got wrong is said in one plain sentence on standard error, with exit code 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from typer.exceptions import Abort, Exit, TyperException
+
+import fer
+from fer.config import parse_assignments, with_settings
+from fer.errors import FerError
+from fer.recipes import RECIPES, get_recipe
+from fer.runs import Run, RunStore
+
+app = typer.Typer(
+    name="fer",
+    help="FER Lab: train, compare and try networks for facial expressions.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Data sets: import, list and show them.", no_args_is_help=True, rich_markup_mode=None)
+runs_app = typer.Typer(
+    help="Runs: list, show, stop, resume, rename, archive, delete.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
+
+RunArg = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for what the user got wrong, 130 after Ctrl-C."""
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except FerError as error:
+        return _complain(str(error))
+    except TyperException as error:
+        return _complain(error.format_message())
+    except Exit as stop:
+        return stop.exit_code
+    except (Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="The named config to begin with; see: fer recipes.")] = "baseline",
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="A prepared data set; see: fer data list. Default: fer2013 where it is prepared, else the only one there is."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Change a setting, such as optim.lr=0.0005; may be given several times."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides the first weights and the order of the pictures. Default 0.")
+    ] = None,
+    run_id: Annotated[str | None, typer.Option(help="The run's id. Default: made from recipe and seed.")] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Leave it to the background worker and return at once.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train a network and keep the run in the store."""
+    from fer import jobs
+    from fer.data.dataset import default_dataset
+
+    changes = parse_assignments(settings or [])
+    if dataset or "data.name" not in changes:
+        changes["data.name"] = dataset or default_dataset()
+    if seed is not None:
+        changes["seed"] = seed
+    config = with_settings(get_recipe(recipe).config(), changes)
+    store = RunStore()
+    run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue)
+    if queue:
+        jobs.ensure_worker(store)
+        _say(as_json, _run_json(run), f"queued {run.id}; watch it with: python -m fer runs show {run.id}")
+        return 0
+    return _train_here(store, run.id, as_json)
+
+
+@app.command()
+def worker() -> None:
+    """Train the queued runs one after the other, then end. Started by itself whenever a run is queued."""
+    from fer import jobs
+
+    trained = jobs.work(RunStore())
+    print(f"worker: {trained} run{'' if trained == 1 else 's'} trained", flush=True)
+
+
+@app.command()
+def recipes(as_json: JsonOption = False) -> None:
+    """List the named configs and what each changes from the baseline."""
+    if as_json:
+        _print_json(
+            [{"name": r.name, "title": r.title, "summary": r.summary, "changes": r.changes} for r in RECIPES.values()]
+        )
+        return
+    _print_table(
+        ["recipe", "changes from the baseline", "what it is"],
+        [[r.name, ", ".join(f"{k}={v}" for k, v in r.changes.items()) or "none", r.summary] for r in RECIPES.values()],
+    )
+
+
+@app.command()
+def cost(
+    recipe: Annotated[str, typer.Option(help="The named config.")] = "baseline",
+    dataset: Annotated[str | None, typer.Option(help="A prepared data set.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting.")] = None,
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time some steps on this machine.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a run would cost: layers, parameters, multiply-adds, and seconds by a short measurement."""
+    from fer.cost import estimate
+    from fer.data.dataset import default_dataset
+    from fer.models.summary import summarise
+
+    changes = parse_assignments(settings or [])
+    if dataset or "data.name" not in changes:
+        changes["data.name"] = dataset or default_dataset()
+    config = with_settings(get_recipe(recipe).config(), changes)
+    answer = {"model": summarise(config.model), **(estimate(config) if measure else {})}
+    if as_json:
+        _print_json(answer)
+        return
+    model = answer["model"]
+    _print_table(
+        ["layer", "kind", "what", "output shape", "parameters"],
+        [
+            [x["name"], x["kind"], x["detail"], "x".join(map(str, x["output_shape"])), f"{x['num_params']:,}"]
+            for x in model["layers"]
+        ],
+    )
+    print(f"{model['num_params']:,} parameters, {model['multiply_adds'] / 1e6:.1f} million multiply-adds a picture")
+    if measure:
+        print(
+            f"about {answer['epoch_seconds']:.0f} s an epoch, {answer['total_seconds'] / 60:.0f} min in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"
+        )
+
+
+@app.command()
+def evaluate(
+    run: RunArg,
+    dataset: Annotated[
+        str | None, typer.Option(help="A prepared data set with the same classes. Default: the run's own.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a run's best weights on a split: loss, top-1, macro F1, per class, confusion matrix."""
+    from fer.evaluate import evaluate_run
+
+    report = evaluate_run(RunStore(), run, dataset, split, device=device)
+    if as_json:
+        _print_json(report)
+        return
+    print(
+        f"{run} on {report['dataset']} {split}: {report['n']:,} pictures, top-1 {report['top1']:.2%}, macro F1 {report['macro_f1']:.3f}, loss {report['loss']:.4f}"
+    )
+    _print_table(
+        ["class", "precision", "recall", "F1", "n"],
+        [
+            [c, f"{v['precision']:.1%}", f"{v['recall']:.1%}", f"{v['f1']:.3f}", f"{v['n']:,}"]
+            for c, v in report["per_class"].items()
+        ],
+    )
+    if report.get("split_note"):
+        print(report["split_note"])
+    if report.get("saved") is False:
+        print("The store cannot be written, so this report was not kept.")
+
+
+@app.command()
+def predict(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Photos, or face crops of 48x48 pixels.")],
+    run: Annotated[
+        str | None, typer.Option(help="The run to ask. Default: the best one trained on photographs.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Take each picture as one face, without looking for faces.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Say what the faces in photos look like to a trained network."""
+    from fer.predict import Predictor, default_run, predict_file
+
+    store = RunStore()
+    predictor = Predictor(run or default_run(store), store)
+    found = [predict_file(predictor, path, whole=whole) for path in images]
+    if as_json:
+        _print_json(found)
+    else:
+        if predictor.run.synthetic:
+            print(
+                f"Note: {predictor.run.id} was trained on synthetic faces; its answers about photographs mean little."
+            )
+        for entry in found:
+            _print_prediction(entry)
+    return 2 if all("error" in entry for entry in found) else 0
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+@runs_app.command("list")
+def runs_list(
+    archived: Annotated[bool, typer.Option("--archived", help="Show archived runs too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs, newest first."""
+    runs = RunStore().runs(archived=archived)
+    if as_json:
+        _print_json([_run_json(r) for r in runs])
+        return
+    if not runs:
+        print("No runs yet. Train one with: python -m fer train --recipe baseline")
+        return
+    _print_table(
+        ["run", "state", "data", "epochs", "best val top-1", "last val top-1", "s/epoch"], [_row(r) for r in runs]
+    )
+
+
+@runs_app.command("show")
+def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
+    """Show one run: its settings, its progress and its figures."""
+    found = RunStore().get(run)
+    if as_json:
+        _print_json(_run_json(found, full=True))
+        return
+    print(
+        f"{found.name}: {found.state}, recipe {found.recipe}, data {found.data_name}{' (synthetic)' if found.synthetic else ''}"
+    )
+    for problem in found.problems:
+        print(f"  damaged: {problem}")
+    if found.status.get("error"):
+        print(f"  {found.status['error']}")
+    if found.metrics:
+        _print_table(
+            ["epoch", "lr", "train loss", "train top-1", "val loss", "val top-1", "macro F1", "s"],
+            [_metrics_row(m) for m in found.metrics],
+        )
+    if found.split_note:
+        print(found.split_note)
+
+
+@runs_app.command("start")
+def runs_start(run: RunArg) -> int:
+    """Train a queued run here and now, in the foreground; what the worker does for each."""
+    return _train_here(RunStore(), run, as_json=False)
+
+
+@runs_app.command("stop")
+def runs_stop(run: RunArg, as_json: JsonOption = False) -> None:
+    """Ask a run to stop: it finishes its step and saves, and can be resumed."""
+    store = RunStore()
+    state = store.request_stop(run)
+    _say(as_json, _run_json(store.get(run)), f"{run} is {state}")
+
+
+@runs_app.command("resume")
+def runs_resume(
+    run: RunArg,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Leave it to the background worker and return at once.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Go on with a stopped, failed or lost run from its last save."""
+    from fer import jobs
+
+    store = RunStore()
+    if queue:
+        _say(as_json, _run_json(jobs.resume(store, run)), f"queued {run}")
+        return 0
+    store.requeue(run, reserved=True)
+    return _train_here(store, run, as_json)
+
+
+@runs_app.command("rename")
+def runs_rename(
+    run: RunArg,
+    name: Annotated[str, typer.Argument(help="The name to show; '' takes it away.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Give a run a name to be shown by; its id stays."""
+    changed = RunStore().annotate(run, name=name)
+    _say(as_json, _run_json(changed), f"{run} is now shown as '{changed.name}'")
+
+
+@runs_app.command("archive")
+def runs_archive(
+    run: RunArg,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring it back into view.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a run out of the usual view; nothing is lost."""
+    changed = RunStore().annotate(run, archived=not undo)
+    _say(as_json, _run_json(changed), f"{run} is {'back in view' if undo else 'archived'}")
+
+
+@runs_app.command("delete")
+def runs_delete(
+    run: RunArg, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: JsonOption = False
+) -> None:
+    """Delete a run and all its files."""
+    store = RunStore()
+    store.get(run)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise FerError(f"Deleting '{run}' wants a yes, and there is nobody to ask. Add --yes.")
+        typer.confirm(f"Delete run '{run}' and all its files?", abort=True)
+    store.delete(run)
+    _say(as_json, {"id": run, "deleted": True}, f"{run} deleted")
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+@data_app.command("import")
+def data_import(
+    path: Annotated[Path, typer.Argument(help="A folder, a zip, fer2013.csv or icml_face_data.csv.")],
+    name: Annotated[str, typer.Option(help="The name to prepare it under.")],
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and say which.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a data set in Kaggle's layouts and prepare it as one array file."""
+    from fer.data.dataset import check_name, save
+    from fer.data.read import import_path
+
+    check_name(name)
+    with _import_bar(as_json) as progress:
+        data = import_path(path, name, skip_bad=skip_bad, progress=progress)
+    saved = save(data)
+    if as_json:
+        _print_json(_data_json(data))
+        return
+    sizes = ", ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in data.counts().items())
+    print(f"{name}: {sizes} pictures, saved as {saved}")
+    for skipped in data.meta.get("skipped", []):
+        print(f"  left out: {skipped}")
+    if data.split_note:
+        print(data.split_note)
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="The prepared data set, or: sample.")], as_json: JsonOption = False
+) -> None:
+    """Show a data set's class counts by split and the specification of its pictures."""
+    from fer.data.dataset import load
+
+    data = load(name)
+    if as_json:
+        _print_json(_data_json(data))
+        return
+    counts = data.counts()
+    print(f"{name}{' (synthetic: drawn by FER Lab)' if data.synthetic else ''}, fingerprint {data.fingerprint}")
+    rows = [[c, *[f"{counts[s][c]:,}" for s in counts]] for c in data.classes]
+    _print_table(["class", *counts], [*rows, ["all", *[f"{sum(counts[s].values()):,}" for s in counts]]])
+    for key, label in (
+        ("dimensions", "Dimensions"),
+        ("resolution", "Resolution"),
+        ("bit_depth", "Bit depth"),
+        ("format", "Format"),
+    ):
+        print(f"{label + ':':<12} {_spec_line(data.meta.get('spec', {}).get(key, {}))}")
+    if data.split_note:
+        print(data.split_note)
+
+
+@data_app.command("list")
+def data_list(as_json: JsonOption = False) -> None:
+    """List the data sets that a run can use."""
+    from fer.data.dataset import available, dataset_path, prepared
+
+    names = available()
+    if as_json:
+        _print_json([{"name": n, "prepared": n in prepared()} for n in names])
+        return
+    for name in names:
+        print(
+            f"{name:<24} {dataset_path(name) if name in prepared() else 'built in: synthetic faces drawn by FER Lab'}"
+        )
+
+
+@data_app.command("kaggle")
+def data_kaggle(name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle") -> None:
+    """Fetch the study's data set from Kaggle, where there is a network and a token, and prepare it."""
+    from fer.data.kaggle import fetch_kaggle
+
+    data_import(fetch_kaggle(), name=name, skip_bad=False, as_json=False)
+
+
+@data_app.command("delete")
+def data_delete(
+    name: Annotated[str, typer.Argument(help="The prepared data set.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a prepared data set's file; what it was imported from stays."""
+    from fer.data import dataset
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise FerError(f"Deleting '{name}' wants a yes, and there is nobody to ask. Add --yes.")
+        typer.confirm(f"Delete the prepared data set '{name}'?", abort=True)
+    dataset.delete(name)
+    print(f"{name} deleted")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(fer.__version__)
+
+
+# --- training in the foreground --------------------------------------------------------------------------------------
+
+
+def _train_here(store: RunStore, run_id: str, as_json: bool) -> int:
+    from fer.train import Watcher, fit
+
+    interrupted: list[int] = []
+    terminal = sys.stdout.isatty() and not as_json
+    with _signals(interrupted), _log_file(store, run_id) as log, _training_bars(terminal) as bars:
+
+        def say(line: str) -> None:
+            print(line, file=log, flush=True)
+            if terminal:
+                bars.console.print(line, markup=False, highlight=False)
+            elif not as_json and not _same_file(log, sys.stdout):
+                print(line, flush=True)
+
+        watcher = Watcher(
+            on_progress=_bar_updater(bars) if terminal else lambda _p: None,
+            log=say,
+            should_stop=lambda: bool(interrupted),
+        )
+        try:
+            run = fit(store, run_id, watcher)
+        except FerError as error:
+            print(f"failed: {error}", file=log, flush=True)
+            raise
+    if as_json:
+        _print_json(_run_json(run, full=True))
+    if run.state == "stopped":
+        print(f"Go on with: python -m fer runs resume {run_id}", file=sys.stderr)
+    return 128 + interrupted[0] if interrupted else 0
+
+
+@contextlib.contextmanager
+def _signals(received: list[int]) -> Iterator[None]:
+    """Note Ctrl-C and a polite kill in `received` instead of dying, so that the run saves; a second Ctrl-C ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _log_file(store: RunStore, run_id: str) -> Iterator[TextIO]:
+    store.get(run_id)
+    with open(store.folder(run_id) / "train.log", "a", encoding="utf-8") as file:
+        yield file
+
+
+def _same_file(a: TextIO, b: TextIO) -> bool:
+    import os
+
+    try:
+        return os.path.sameopenfile(a.fileno(), b.fileno())
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _training_bars(terminal: bool) -> Iterator[Bars]:
+    columns = [
+        TextColumn("{task.description:<6}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+    ]
+    bars = Bars(*columns, console=Console(), disable=not terminal)
+    with bars:
+        yield bars
+
+
+def _bar_updater(bars: Bars):
+    tasks: list[TaskID] = []
+
+    def update(p: Any) -> None:
+        if not tasks:
+            tasks.append(bars.add_task("epochs", total=p.epochs, facts=""))
+            tasks.append(bars.add_task("steps", total=p.steps, facts=""))
+        left = "" if p.seconds_left is None else f"{p.seconds_left / 60:.1f} min left"
+        bars.update(tasks[0], completed=p.epoch - 1, facts=left)
+        bars.update(
+            tasks[1], completed=p.step, facts=f"loss {p.loss:.4f}  top-1 {p.top1:.1%}  {p.images_per_sec:,.0f} images/s"
+        )
+
+    return update
+
+
+@contextlib.contextmanager
+def _import_bar(as_json: bool) -> Iterator[Any]:
+    terminal = sys.stdout.isatty() and not as_json
+    with Bars(TextColumn("reading"), BarColumn(), MofNCompleteColumn(), disable=not terminal) as bars:
+        task = bars.add_task("reading", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+# --- printing --------------------------------------------------------------------------------------------------------
+
+
+def _complain(text: str) -> int:
+    print(text, file=sys.stderr)
+    return 2
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _say(as_json: bool, value: Any, text: str) -> None:
+    if as_json:
+        _print_json(value)
+    else:
+        print(text)
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    if not sys.stdout.isatty():  # plain columns that no width cuts
+        widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+        for row in [header, *rows]:
+            print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in header:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, markup=False)
+
+
+def _run_json(run: Run, *, full: bool = False) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "id": run.id,
+        "name": run.name,
+        "state": run.state,
+        "recipe": run.recipe,
+        "dataset": run.data_name,
+        "seed": run.config.seed if run.config else None,
+        "epochs": run.epochs,
+        "epochs_done": len(run.metrics),
+        "best": dict(run.best) if run.best else None,
+        "last": dict(run.last) if run.last else None,
+        "epoch_seconds": run.epoch_seconds,
+        "archived": run.notes.archived,
+        "problems": list(run.problems),
+    }
+    if full:
+        content |= {
+            "config": run.config.model_dump(mode="json") if run.config else None,
+            "status": dict(run.status),
+            "metrics": [dict(m) for m in run.metrics],
+        }
+    return content
+
+
+def _row(run: Run) -> list[str]:
+    return [
+        run.id if run.name == run.id else f"{run.id} ({run.name})",
+        run.state,
+        run.data_name,
+        f"{len(run.metrics)}/{run.epochs}",
+        f"{run.best['val_top1']:.2%} (epoch {run.best['epoch']})" if run.best else "-",
+        f"{run.last['val_top1']:.2%}" if run.last else "-",
+        f"{run.epoch_seconds:.1f}" if run.epoch_seconds else "-",
+    ]
+
+
+def _metrics_row(m: Any) -> list[str]:
+    return [
+        str(m["epoch"]),
+        f"{m['lr']:.3g}",
+        f"{m['train_loss']:.4f}",
+        f"{m['train_top1']:.2%}",
+        f"{m['val_loss']:.4f}",
+        f"{m['val_top1']:.2%}",
+        f"{m['val_macro_f1']:.3f}",
+        f"{m['epoch_seconds']:.1f}",
+    ]
+
+
+def _print_prediction(entry: dict[str, Any]) -> None:
+    if "error" in entry:
+        print(f"{entry['image']}: {entry['error']}", file=sys.stderr)
+    elif not entry["faces"]:
+        print(
+            f"{entry['image']}: no face found ({entry['width']}x{entry['height']} pixels); --whole takes the whole picture as a face"
+        )
+    for i, face in enumerate(entry.get("faces", []), 1):
+        ranked = sorted(face["probs"].items(), key=lambda kv: -kv[1])
+        x, y, w, h = face["box"]
+        print(
+            f"{entry['image']}: face {i} at {x},{y} {w}x{h} looks {ranked[0][0]}: "
+            + ", ".join(f"{c} {p:.0%}" for c, p in ranked)
+        )
+
+
+def _data_json(data: Any) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "synthetic": data.synthetic,
+        "classes": list(data.classes),
+        "counts": data.counts(),
+        **{k: data.meta[k] for k in ("spec", "origin", "skipped", "split_note") if k in data.meta},
+    }
+
+
+def _spec_line(seen: dict[str, int]) -> str:
+    if not seen:
+        return "not stated"
+    ranked = sorted(seen.items(), key=lambda kv: -kv[1])
+    shown = ", ".join(v if len(ranked) == 1 else f"{v} ({n:,})" for v, n in ranked[:5])
+    return shown if len(ranked) <= 5 else f"{shown}, and {len(ranked) - 5} others"

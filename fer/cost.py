@@ -1,0 +1,74 @@
+"""What a run will cost on this machine, by timing a few of its own steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from fer.config import Config
+from fer.data.dataset import load
+from fer.device import device_name, resolve, torch_threads
+from fer.evaluate import compute_logits
+from fer.models import build_model
+from fer.models.inputs import Preprocess
+from fer.train import build_optimizer
+
+_WARM_STEPS = 2
+
+
+def estimate(config: Config, *, seconds: float = 1.5) -> dict[str, Any]:
+    """Seconds an epoch and in all, from about `seconds` of training steps on noise of the run's batch size.
+
+    Keys: epoch_seconds, total_seconds, images_per_sec (training), device, device_name, precision, threads. The machine's
+    other load counts, as it will in the run. Raises DataError, DeviceError, ConfigError.
+    """
+    data = load(config.data.name).with_val_fraction(config.data.val_fraction)
+    num_train, num_val = len(data.indices("train")), len(data.indices("val"))
+    runtime = resolve(config.runtime)
+    batch = min(config.train.batch_size, num_train)
+    with torch_threads(runtime.threads):
+        step_seconds, val_images_per_sec = _time_steps(config, batch, len(data.classes), seconds)
+    epoch_seconds = step_seconds * num_train / batch + num_val / val_images_per_sec
+    return {
+        "epoch_seconds": epoch_seconds,
+        "total_seconds": epoch_seconds * config.train.epochs,
+        "images_per_sec": batch / step_seconds,
+        "device": runtime.device.type,
+        "device_name": device_name(runtime.device),
+        "precision": runtime.precision,
+        "threads": runtime.threads,
+    }
+
+
+def _time_steps(config: Config, batch: int, num_classes: int, seconds: float) -> tuple[float, float]:
+    """Seconds of a training step, and pictures validated a second."""
+    runtime = resolve(config.runtime)
+    model = build_model(config.model, num_classes).to(runtime.device, memory_format=torch.channels_last)
+    optimizer, preprocess = build_optimizer(config, model), Preprocess.for_channels(config.model.channels)
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (batch, 48, 48), dtype=np.uint8)).to(runtime.device)
+    labels = torch.from_numpy(rng.integers(0, num_classes, batch)).to(runtime.device)
+
+    def step() -> None:
+        with runtime.autocast():
+            logits = model(preprocess(images))
+        loss = functional.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss.item()  # wait for the device
+
+    for _ in range(_WARM_STEPS):
+        step()
+    began, steps = time.perf_counter(), 0
+    while steps < 3 or (time.perf_counter() - began < seconds and steps < 200):
+        step()
+        steps += 1
+    step_seconds = (time.perf_counter() - began) / steps
+    began = time.perf_counter()
+    compute_logits(model, preprocess, images)
+    return step_seconds, batch / (time.perf_counter() - began)

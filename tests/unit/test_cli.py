@@ -1,0 +1,378 @@
+"""The command line as a user types it: one JSON document, or one plain sentence and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer import jobs
+from fer.cli import main
+from fer.data import dataset
+from fer.data.dataset import CLASSES
+from fer.files import write_json_atomic
+from fer.recipes import RECIPES
+from fer.runs import PROJECT_ROOT
+from fer.schedules import lr_at
+from tests.conftest import TINY, draw_blobs
+
+SETTINGS = [word for path, value in TINY.items() if path != "data.name" for word in ("--set", f"{path}={value}")]
+
+
+@pytest.fixture
+def ask(capsys):
+    """`ask("runs", "list", "--json")`: the exit code, what went to standard output, what to standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def ask_json(ask):
+    """The one JSON document that a command prints."""
+
+    def run(*words: str):
+        code, out, err = ask(*words, "--json")
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path) -> str:
+    path = tmp_path / "plain.png"
+    Image.fromarray(np.full((60, 90, 3), 128, np.uint8)).save(path)
+    return str(path)
+
+
+# What the user got wrong
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --recipe nope", "There is no recipe 'nope'. Known recipes: baseline"),
+        ("train --recipe step-decy", "Did you mean 'step-decay'?"),
+        ("train --set optim.lrr=1", "There is no setting 'optim.lrr'. Did you mean 'optim.lr'?"),
+        ("train --set optim.lr", "Write it as PATH=VALUE"),
+        ("train --set optim.lr=fast", "optim.lr cannot be 'fast'. Allowed: a number, greater than 0, at most 10."),
+        ("train --set train.epochs=0", "train.epochs cannot be '0'"),
+        ("train --set model.name=resnet", "Allowed: one of baseline, grouped-conv"),
+        ("train --recipe grouped-conv --set model.channels=grey", "cannot take model.channels=grey"),
+        ("train --seed x", "--seed"),
+        ("train --seed -1", "seed cannot be"),
+        ("train --dataset nope", "There is no prepared data set 'nope'. Available: tiny, sample."),
+        ("train --dataset ../x", "data.name cannot be '../x'"),
+        ("train --dataset tiny --run-id ../x", "cannot be a run id"),
+        ("train --dataset tiny --run-id done", "There is a run 'done' already."),
+        (
+            "train --dataset tiny --set runtime.device=cpu --set runtime.precision=fp16",
+            "'fp16' is not to be had on the CPU",
+        ),
+        ("train --nope", "No such option: --nope"),
+        ("nope", "No such command 'nope'"),
+        ("runs nope", "No such command 'nope'"),
+        ("runs show", "Missing argument 'RUN'"),
+        ("runs show gone", "There is no run 'gone'"),
+        ("runs show ../done", "cannot be a run id"),
+        ("runs stop done", "is finished; only a queued or running one can be stopped"),
+        ("runs resume done", "is finished; only a stopped, failed or lost run can be resumed"),
+        ("runs start done", "only a queued run can be started"),
+        ("runs start gone", "There is no run 'gone'"),
+        ("runs delete gone --yes", "There is no run 'gone'"),
+        ("runs delete done", "Add --yes"),
+        ("runs rename done " + "x" * 81, "A name has at most 80 characters; this one has 81."),
+        ("runs archive gone", "There is no run 'gone'"),
+        ("evaluate", "Missing argument 'RUN'"),
+        ("evaluate gone", "There is no run 'gone'"),
+        ("evaluate done --split all", "There is no split 'all'. Allowed: train, val, test."),
+        ("evaluate done --dataset nope", "There is no prepared data set 'nope'"),
+        ("evaluate done --device tpu", "Allowed: one of auto, cpu, cuda, mps"),
+        ("predict", "Missing argument 'IMAGE...'"),
+        ("predict a.png --run gone", "There is no run 'gone'"),
+        ("data show nope", "There is no prepared data set 'nope'"),
+        ("data show ../x", "cannot name a data set"),
+        ("data delete nope --yes", "There is no prepared data set 'nope'"),
+        ("data import gone.zip --name x", "gone.zip"),
+        ("data import . --name ../x", "cannot name a data set"),
+        ("data import .", "Missing option '--name'"),
+        ("cost --recipe nope", "There is no recipe 'nope'"),
+        ("cost --dataset nope", "There is no prepared data set 'nope'"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_sentence_and_exit_code_2(ask, finished_run, words, said):
+    before = {p.name for p in finished_run.path.parent.iterdir()}
+    code, out, err = ask(*words.split(" "))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    made = {p.name for p in finished_run.path.parent.iterdir()} - before
+    assert not made or "fp16" in words  # nothing is made of a request that was refused
+
+
+def test_no_command_is_help_and_exit_code_2(ask):
+    code, out, err = ask()
+    assert code == 2
+    assert "train" in out + err
+    assert ask("--help")[0] == 0
+
+
+def test_several_data_sets_and_none_named_asks(ask, tiny):
+    dataset.save(dataset.Dataset("other", tiny.images, tiny.labels, tiny.splits, tiny.sources))
+    code, _, err = ask("train")
+    assert code == 2
+    assert "Several data sets are prepared: other, tiny. Say which one with --dataset NAME." in err
+
+
+def test_a_defect_of_ours_stays_loud(monkeypatch):
+    monkeypatch.setattr("fer.cli.RunStore", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["runs", "list"])
+
+
+# Training
+
+
+def test_train_evaluate_and_show_as_json(ask_json, tiny, store):
+    trained = ask_json(
+        "train", "--recipe", "step-decay", "--dataset", "tiny", *SETTINGS, "--seed", "4", "--run-id", "demo"
+    )
+    assert (trained["id"], trained["state"], trained["recipe"], trained["seed"]) == (
+        "demo",
+        "finished",
+        "step-decay",
+        4,
+    )
+    assert trained["epochs_done"] == 3
+    run = store.get("demo")
+    assert [row["lr"] for row in run.metrics] == [lr_at(run.config, e * 5, 5) for e in range(3)]
+    report = ask_json("evaluate", "demo")
+    assert {k: report[k] for k in ("run", "dataset", "fingerprint", "split", "n")} == {
+        "run": "demo", "dataset": "tiny", "fingerprint": tiny.fingerprint, "split": "val", "n": 70,
+    }  # fmt: skip
+    assert report["classes"] == list(CLASSES) == list(report["per_class"])
+    assert set(report["per_class"]["sad"]) == {"precision", "recall", "f1", "n"}
+    assert np.shape(report["confusion_matrix"]) == (7, 7)
+    assert {"loss", "top1", "macro_f1"} <= set(report)
+    assert ask_json("runs", "show", "demo")["id"] == "demo"
+    assert [r["id"] for r in ask_json("runs", "list")] == ["demo"]
+
+
+def test_plain_lines_elsewhere_than_in_a_terminal(ask, tiny, store):
+    code, out, err = ask("train", "--dataset", "tiny", *SETTINGS, "--set", "train.epochs=2", "--run-id", "demo")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("run demo: baseline on tiny (140 train, 70 val), cpu")
+    assert [line.split("  ")[0] for line in lines[1:3]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[3].startswith("finished: best val top-1")
+    assert "\x1b" not in out
+    assert (store.root / "demo" / "train.log").read_text() == out
+
+
+def test_a_training_that_fails_is_a_sentence_and_a_failed_run(ask, tiny, store):
+    options = ["--set", "optim.name=sgd", "--set", "optim.lr=10", "--set", "train.batch_size=8"]
+    code, out, err = ask("train", "--dataset", "tiny", *SETTINGS, *options, "--run-id", "demo", "--json")
+    assert (code, out) == (2, "")
+    assert "no longer a number" in err
+    assert store.get("demo").state == "failed"
+    assert "failed: The training loss" in store.get("demo").log_tail()
+
+
+def test_queue_returns_at_once_and_calls_a_worker(ask_json, tiny, store, monkeypatch):
+    called = []
+    monkeypatch.setattr(jobs, "ensure_worker", called.append)
+    queued = ask_json("train", "--dataset", "tiny", "--queue", "--run-id", "demo")
+    assert queued["state"] == "queued"
+    assert len(called) == 1
+    assert ask_json("runs", "stop", "demo")["state"] == "stopped"
+    assert ask_json("runs", "resume", "demo", "--queue")["state"] == "queued"
+    assert len(called) == 2
+
+
+def test_a_polite_kill_saves_and_the_run_goes_on(ask, ask_json, tiny, store):
+    words = ["train", "--dataset", "tiny", *SETTINGS, "--set", "train.epochs=60", "--run-id", "demo"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "fer", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 90
+        while process.poll() is None and not (store.ids() and store.get("demo").metrics):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err == "Go on with: python -m fer runs resume demo\n"
+    assert out.splitlines()[-1].startswith("stopped in epoch")
+    run = store.get("demo")
+    assert run.state == "stopped"
+    assert (run.path / "resume.pt").exists()
+
+
+def test_resume_in_the_foreground_finishes_the_run(ask, ask_json, make_run, store):
+    make_run("demo", train__epochs=1)
+    store.request_stop("demo")
+    assert ask_json("runs", "resume", "demo")["state"] == "finished"
+
+
+# Runs
+
+
+def test_rename_archive_and_delete(ask, ask_json, finished_run, store):
+    assert ask_json("runs", "rename", "done", "My best")["name"] == "My best"
+    ask_json("runs", "archive", "done")
+    assert ask_json("runs", "list") == []
+    assert [r["id"] for r in ask_json("runs", "list", "--archived")] == ["done"]
+    ask_json("runs", "archive", "done", "--undo")
+    assert ask("runs", "list")[1].splitlines()[1].startswith("done")
+    assert ask_json("runs", "delete", "done", "--yes") == {"id": "done", "deleted": True}
+    assert store.ids() == []
+
+
+def test_a_shipped_run_is_neither_renamed_nor_deleted(ask, finished_run, store):
+    write_json_atomic(store.root / "shipped.json", ["done"])
+    for words in (["rename", "done", "x"], ["delete", "done", "--yes"]):
+        code, _, err = ask("runs", *words)
+        assert code == 2
+        assert "came with the project" in err
+    assert store.ids() == ["done"]
+
+
+def test_an_empty_store_says_what_to_do(ask, ask_json, store):
+    assert "python -m fer train" in ask("runs", "list")[1]
+    assert ask_json("runs", "list") == []
+
+
+def test_a_broken_run_is_listed_and_shown_not_a_crash(ask, ask_json, finished_run):
+    (finished_run.path / "config.json").write_text("{")
+    assert ask_json("runs", "list")[0]["state"] == "broken"
+    code, out, _ = ask("runs", "show", "done")
+    assert code == 0
+    assert "damaged: config.json" in out
+    assert ask("runs", "list")[0] == 0
+
+
+def test_a_finished_run_is_shown_as_a_table(ask, finished_run):
+    _, out, _ = ask("runs", "show", "done")
+    assert out.splitlines()[0].startswith("done: finished, recipe baseline, data tiny")
+    assert len(out.splitlines()) == 5
+    _, out, _ = ask("evaluate", "done")
+    assert out.startswith("done on tiny val: 70 pictures, top-1 ")
+    assert all(name in out for name in CLASSES)
+
+
+# Predict
+
+
+def test_predict_as_json_has_the_promised_shape(ask, finished_run, picture, tmp_path, tiny):
+    Image.fromarray(tiny.images[0]).save(tmp_path / "crop.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    paths = [str(tmp_path / "crop.png"), picture, str(tmp_path / "notes.txt")]
+    code, out, err = ask("predict", *paths, "--run", "done", "--json")
+    assert (code, err) == (0, "")
+    crop, plain, text = json.loads(out)
+    assert [crop["image"], plain["image"], text["image"]] == paths
+    assert (crop["width"], crop["height"]) == (48, 48)
+    (face,) = crop["faces"]
+    assert face["box"] == [0, 0, 48, 48]
+    assert set(face) == {"box", "label", "confidence", "probs"}
+    assert list(face["probs"]) == list(CLASSES)
+    assert face["confidence"] == max(face["probs"].values()) == face["probs"][face["label"]]
+    assert plain == {"image": picture, "width": 90, "height": 60, "faces": []}
+    assert set(text) == {"image", "error"}
+
+
+def test_no_face_is_no_error(ask, finished_run, picture):
+    code, out, err = ask("predict", picture, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)[0]["faces"] == []
+    assert ask("predict", picture)[0] == 0
+    whole = json.loads(ask("predict", picture, "--whole", "--json")[1])
+    assert whole[0]["faces"][0]["box"] == [0, 0, 90, 60]
+
+
+def test_exit_code_2_only_where_no_file_could_be_read(ask, finished_run, picture, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    bad, gone = str(tmp_path / "bad.png"), str(tmp_path / "gone.png")
+    code, out, _ = ask("predict", bad, gone, "--json")
+    assert code == 2
+    assert ["error" in entry for entry in json.loads(out)] == [True, True]
+    assert ask("predict", bad, picture, "--json")[0] == 0
+
+
+def test_what_is_no_picture_is_said_on_standard_error(ask, finished_run, tmp_path):
+    code, out, err = ask("predict", str(tmp_path / "gone.png"))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "There is no file 'gone.png'." in err
+
+
+def test_without_any_run_predict_says_how_to_train_one(ask, store, picture):
+    code, _, err = ask("predict", picture)
+    assert code == 2
+    assert "Train one first" in err
+
+
+# Data and the rest
+
+
+def test_data_show_and_list(ask, ask_json, tiny):
+    shown = ask_json("data", "show", "tiny")
+    assert shown["fingerprint"] == tiny.fingerprint
+    assert ask_json("data", "list") == [{"name": "tiny", "prepared": True}, {"name": "sample", "prepared": False}]
+    code, out, _ = ask("data", "show", "tiny")
+    assert code == 0
+    for line in ("Dimensions:", "Resolution:", "Bit depth:"):
+        assert line in out
+
+
+def test_an_import_can_be_used_by_its_name(ask_json, tmp_path):
+    images = draw_blobs().images
+    for number, name in enumerate(CLASSES * 4):
+        folder = tmp_path / "faces" / ("train" if number < 14 else "val") / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number]).save(folder / f"{number}.png")
+    found = ask_json("data", "import", str(tmp_path / "faces"), "--name", "mine")
+    assert found["name"] == "mine"
+    assert [e["name"] for e in ask_json("data", "list")] == ["mine", "sample"]
+
+
+def test_recipes_are_all_listed(ask, ask_json):
+    assert [r["name"] for r in ask_json("recipes")] == list(RECIPES)
+    assert len(ask("recipes")[1].splitlines()) == len(RECIPES) + 1
+
+
+def test_cost_measures_or_only_counts(ask_json, tiny):
+    counted = ask_json("cost", "--no-measure", "--recipe", "grouped-conv")
+    assert counted["model"]["num_params"] == 261_029
+    assert "epoch_seconds" not in counted
+    measured = ask_json("cost", *SETTINGS)
+    assert 0 < measured["epoch_seconds"] < 60
+    assert measured["total_seconds"] == pytest.approx(3 * measured["epoch_seconds"])
+    assert (measured["device"], measured["precision"], measured["threads"]) == ("cpu", "fp32", 1)
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fer", "runs", "show", "gone"],
+        cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("There is no run 'gone' in ")

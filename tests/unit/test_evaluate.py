@@ -1,0 +1,162 @@
+"""Reports: of the best weights, kept by data and split, and never over a shipped one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fer.checkpoint import load_checkpoint
+from fer.data import dataset
+from fer.errors import CheckpointError, ConfigError, DataError, RunError
+from fer.evaluate import compute_logits, evaluate_run, picture_hashes
+from fer.files import write_json_atomic
+from fer.models import build_model
+from fer.models.inputs import Preprocess
+from fer.train import fit
+from tests.conftest import draw_blobs
+
+KEYS = {
+    "run", "dataset", "fingerprint", "split", "epoch", "n", "loss", "top1", "macro_f1", "per_class",
+    "confusion_matrix", "classes",
+}  # fmt: skip
+
+
+def save_as(name: str, **changes) -> dataset.Dataset:
+    """Another data set of the same kind under a name of its own."""
+    data = dataclasses.replace(draw_blobs(seed=9), name=name, fingerprint="", **changes)
+    dataset.save(data)
+    return data
+
+
+def test_logits_do_not_depend_on_the_batch_or_on_the_mode_it_finds():
+    torch.manual_seed(0)
+    from fer.config import ModelConfig
+
+    model = build_model(ModelConfig(), 7).train()
+    images = torch.from_numpy(draw_blobs().images[:20])
+    preprocess = Preprocess.for_channels("rgb")
+    logits = compute_logits(model, preprocess, images)
+    assert (logits.shape, logits.dtype) == ((20, 7), np.float32)
+    assert not model.training
+    np.testing.assert_allclose(compute_logits(model, preprocess, images[3:5]), logits[3:5], rtol=1e-4, atol=1e-5)
+
+
+def test_evaluating_again_agrees_with_the_training_to_the_last_digit(finished_run, store, tiny):
+    at_the_end = finished_run.report("val")
+    again = evaluate_run(store, "done", device="cpu")
+    assert again == at_the_end
+    assert set(again) == KEYS
+    assert again["n"] == 70
+    assert again["fingerprint"] == tiny.fingerprint
+    json.dumps(again, allow_nan=False)
+
+
+def test_another_split_is_kept_beside_the_first(finished_run, store):
+    evaluate_run(store, "done", split="train")
+    reports = store.get("done").reports[finished_run.fingerprint]
+    assert {split: report["n"] for split, report in reports.items()} == {"val": 70, "train": 140}
+    with np.load(finished_run.path / "logits-train.npz") as kept:
+        assert kept["logits"].shape == (140, 7)
+
+
+def test_another_data_set_is_kept_by_its_fingerprint_and_leaves_the_logits_alone(finished_run, store):
+    other = save_as("other")
+    before = (finished_run.path / "logits-val.npz").read_bytes()
+    report = evaluate_run(store, "done", "other")
+    assert (report["dataset"], report["fingerprint"]) == ("other", other.fingerprint)
+    run = store.get("done")
+    assert run.report("val", other.fingerprint) == report
+    assert run.report("val") == finished_run.report("val")
+    assert (finished_run.path / "logits-val.npz").read_bytes() == before
+
+
+def test_kept_logits_give_the_report_and_name_their_pictures(finished_run, tiny):
+    with np.load(finished_run.path / "logits-val.npz") as kept:
+        logits, labels, hashes = kept["logits"], kept["labels"], kept["hashes"]
+    images, true = tiny.subset("val")
+    assert np.array_equal(labels, true)
+    assert np.mean(logits.argmax(1) == labels) == finished_run.report("val")["top1"]
+    assert np.array_equal(hashes, picture_hashes(images))
+    assert len(set(hashes.tolist())) == 70
+    assert picture_hashes(images[5:6])[0] == hashes[5]
+
+
+def test_data_with_other_classes_is_refused(finished_run, store):
+    save_as("other", classes=tuple("abcdefg"))
+    with pytest.raises(DataError, match=r"'done' knows the classes angry.*'other' has a, b"):
+        evaluate_run(store, "done", "other")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"dataset": "nope"}, DataError, "no prepared data set 'nope'"),
+        ({"dataset": "../x"}, DataError, "cannot name a data set"),
+        ({"split": "test"}, DataError, "no pictures in its split 'test'"),
+        ({"split": "all"}, DataError, "no split 'all'. Allowed: train, val, test"),
+        ({"device": "tpu"}, ConfigError, "runtime.device cannot be 'tpu'. Allowed: one of auto, cpu, cuda, mps"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(finished_run, store, options, error, said):
+    with pytest.raises(error) as caught:
+        evaluate_run(store, "done", **options)
+    assert said in str(caught.value)
+
+
+def test_a_run_that_is_missing_broken_or_has_no_weights_is_said(finished_run, store, make_run):
+    with pytest.raises(RunError, match="no run 'gone'"):
+        evaluate_run(store, "gone")
+    make_run("new")
+    with pytest.raises(CheckpointError, match=r"no weights at new/best\.safetensors"):
+        evaluate_run(store, "new")
+    (finished_run.path / "config.json").write_text("")
+    with pytest.raises(RunError, match="cannot be read"):
+        evaluate_run(store, "done")
+
+
+def test_shipped_files_stay_as_they_are(finished_run, store):
+    write_json_atomic(store.root / "shipped.json", ["done"])
+    (finished_run.path / "report.json").write_text(
+        json.dumps({"schema": 1, "reports": {finished_run.fingerprint: {"val": {"top1": 0.123}}}})
+    )
+    (finished_run.path / "logits-val.npz").write_bytes(b"as shipped")
+    before = {p.name: p.read_bytes() for p in finished_run.path.iterdir()}
+    report = evaluate_run(store, "done")
+    assert report["top1"] != 0.123
+    assert {p.name: p.read_bytes() for p in finished_run.path.iterdir() if p.name in before} == before
+    assert store.get("done").report("val") == {"top1": 0.123}
+    evaluate_run(store, "done", split="train")
+    assert store.get("done").report("train")["n"] == 140
+    assert (finished_run.path / "report.json").read_bytes() == before["report.json"]
+
+
+def test_a_read_only_store_still_gives_the_answer(finished_run, store, read_only):
+    read_only(store.root)
+    report = evaluate_run(store, "done", split="train")
+    assert report["saved"] is False
+    assert report["n"] == 140
+
+
+def test_a_run_with_val_fraction_is_scored_on_its_own_held_out_part(store, make_run, tiny):
+    make_run("a", data__val_fraction=0.2, train__epochs=1)
+    at_the_end = fit(store, "a").report("val")
+    assert evaluate_run(store, "a", device="cpu") == at_the_end
+    assert at_the_end["n"] == 28
+    held_out = tiny.with_val_fraction(0.2).subset("val")[0]
+    with np.load(store.root / "a" / "logits-val.npz") as kept:
+        assert np.array_equal(kept["hashes"], picture_hashes(held_out))
+
+
+def test_a_note_on_the_splits_comes_with_the_figures(finished_run, store):
+    save_as("two", meta={"split_note": "val is the only held-out split"})
+    assert evaluate_run(store, "done", "two")["split_note"] == "val is the only held-out split"
+
+
+def test_the_report_is_of_the_best_weights_not_of_the_last(finished_run, store):
+    (finished_run.path / "last.safetensors").unlink()
+    epoch = load_checkpoint(finished_run.path / "best.safetensors").epoch
+    assert evaluate_run(store, "done")["epoch"] == epoch == finished_run.best["epoch"]

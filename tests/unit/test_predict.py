@@ -1,0 +1,146 @@
+"""A trained network asked about pictures: plain uint8 in, probabilities out, and a sentence for what is no picture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer import predict
+from fer.data.dataset import CLASSES
+from fer.errors import CheckpointError, RunError
+from fer.faces import Face
+from fer.predict import FacePrediction, Predictor, default_run, has_weights, predict_file
+
+
+@pytest.fixture
+def predictor(finished_run, store) -> Predictor:
+    return Predictor("done", store)
+
+
+def plain_photo(height: int = 80, width: int = 120) -> np.ndarray:
+    return np.full((height, width, 3), 128, dtype=np.uint8)
+
+
+def test_probabilities_are_those_of_the_evaluation(predictor, tiny, finished_run):
+    images, labels = tiny.subset("val")
+    probs = predictor.predict(images)
+    assert (probs.shape, probs.dtype) == ((70, 7), np.float32)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
+    assert np.mean(probs.argmax(axis=1) == labels) == finished_run.report("val")["top1"]
+    with np.load(finished_run.path / "logits-val.npz") as kept:
+        exp = np.exp(kept["logits"] - kept["logits"].max(axis=1, keepdims=True))
+    np.testing.assert_allclose(probs, exp / exp.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
+def test_one_crop_counts_as_a_batch_of_one(predictor, tiny):
+    np.testing.assert_allclose(predictor.predict(tiny.images[3]), predictor.predict(tiny.images[3:4]), rtol=1e-5)
+    assert predictor.classes == CLASSES
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 48, 48)), np.zeros((48, 40), np.uint8), np.zeros((1, 3, 48, 48), np.uint8)]
+)
+def test_an_array_of_another_kind_is_a_defect_of_the_caller(predictor, wrong):
+    with pytest.raises(ValueError, match="expected"):
+        predictor.predict(wrong)
+
+
+def test_a_picture_of_48_by_48_is_taken_as_a_face(predictor, tiny):
+    (face,) = predictor.predict_photo(tiny.images[0])
+    assert face.box == (0, 0, 48, 48)
+    assert np.array_equal(face.crop, tiny.images[0])
+    assert list(face.probs) == list(CLASSES)
+
+
+def test_a_photo_without_a_face_has_none_unless_taken_whole(predictor):
+    assert predictor.predict_photo(plain_photo()) == []
+    (face,) = predictor.predict_photo(plain_photo(), whole=True)
+    assert face.box == (0, 0, 120, 80)
+    assert face.crop.shape == (48, 48)
+
+
+def test_every_face_found_gets_its_own_answer_in_the_same_order(predictor, tiny, monkeypatch):
+    photo = np.concatenate([tiny.images[0], tiny.images[1]], axis=1)  # (48, 96): two faces side by side
+    boxes = [(48, 0, 48, 48), (0, 0, 48, 48)]
+    monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face(box, 9.0) for box in boxes])
+    monkeypatch.setattr(predict, "crop_face", lambda image, box: image[:, box[0] : box[0] + 48])
+    found = predictor.predict_photo(photo)
+    assert [f.box for f in found] == boxes
+    assert np.array_equal(found[0].crop, tiny.images[1])
+    expected = predictor.predict(tiny.images[[1, 0]])
+    np.testing.assert_allclose([list(f.probs.values()) for f in found], expected, rtol=1e-5)
+
+
+def test_a_prediction_names_its_most_probable_class():
+    face = FacePrediction((1, 2, 3, 4), np.zeros((48, 48), np.uint8), {"a": 0.2, "b": 0.7, "c": 0.1})
+    assert (face.label, face.confidence) == ("b", 0.7)
+    assert face.to_json() == {
+        "box": [1, 2, 3, 4],
+        "label": "b",
+        "confidence": 0.7,
+        "probs": {"a": 0.2, "b": 0.7, "c": 0.1},
+    }
+
+
+def test_a_real_photo_has_one_face_and_json_numbers(predictor, tmp_path):
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    Image.fromarray(astronaut).save(tmp_path / "a.png")
+    entry = json.loads(json.dumps(predict_file(predictor, str(tmp_path / "a.png"))))
+    assert (entry["image"], entry["width"], entry["height"]) == (str(tmp_path / "a.png"), 512, 512)
+    (face,) = entry["faces"]
+    assert set(face) == {"box", "label", "confidence", "probs"}
+    assert sum(face["probs"].values()) == pytest.approx(1, abs=1e-5)
+    x, y, w, h = face["box"]
+    assert 150 < x + w / 2 < 300
+    assert 50 < y + h / 2 < 200
+
+
+def test_a_file_that_is_no_picture_is_an_entry_with_a_sentence(predictor, tmp_path):
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("a.txt", "empty.png", "gone.png", ""):
+        path = str(tmp_path / name)  # the last is a folder
+        entry = predict_file(predictor, path)
+        assert set(entry) == {"image", "error"}
+        assert entry["image"] == path
+        assert entry["error"].endswith(".")
+        assert "\n" not in entry["error"]
+
+
+def test_runs_that_cannot_be_asked_say_why(store, make_run, finished_run):
+    with pytest.raises(RunError, match="no run 'gone'"):
+        Predictor("gone", store)
+    assert not has_weights(make_run("new"))
+    with pytest.raises(CheckpointError, match="no weights at new/"):
+        Predictor("new", store)
+    assert has_weights(finished_run)
+
+
+def test_the_default_run_is_the_best_on_photographs(store, finished_run):
+    def copy(run_id: str, *, synthetic: bool, top1: float) -> None:
+        folder = store.root / run_id
+        shutil.copytree(finished_run.path, folder)
+        record = json.loads((folder / "config.json").read_text())
+        record["data"]["synthetic"] = synthetic
+        (folder / "config.json").write_text(json.dumps(record))
+        (folder / "metrics.jsonl").write_text(json.dumps({**finished_run.metrics[0], "val_top1": top1}) + "\n")
+
+    copy("drawn", synthetic=True, top1=0.99)
+    copy("better", synthetic=False, top1=0.5)
+    copy("worse", synthetic=False, top1=0.3)
+    store.delete("done")
+    assert default_run(store) == "better"
+    store.annotate("better", archived=True)
+    assert default_run(store) == "worse"
+    store.annotate("worse", archived=True)
+    assert default_run(store) == "drawn"
+
+
+def test_with_no_run_to_ask_it_says_how_to_get_one(store, make_run):
+    make_run("new")
+    with pytest.raises(RunError, match=r"No run has weights yet.*python -m fer train"):
+        default_run(store)

@@ -1,0 +1,58 @@
+"""The named configs: what each changes, and that its text can be acted on."""
+
+from __future__ import annotations
+
+import pytest
+
+from fer.config import Config, differing
+from fer.errors import ConfigError
+from fer.recipes import RECIPES, STUDY, get_recipe
+
+EXPECTED = {
+    "baseline": {},
+    "step-decay": {"schedule.name": "step"},  # 5 epochs and 0.5 are the defaults, said again in the recipe
+    "exponential-decay": {"schedule.name": "exponential", "schedule.gamma": 0.9},
+    "polynomial-decay": {"schedule.name": "polynomial"},
+    "cosine": {"schedule.name": "cosine"},
+    "one-cycle": {"schedule.name": "one-cycle"},
+    "plateau": {"schedule.name": "plateau"},
+    "grouped-conv": {"model.name": "grouped-conv"},
+    "depthwise-conv": {"model.name": "depthwise-conv"},
+    "dilated-conv": {"model.name": "dilated-conv"},
+}
+
+
+def test_all_recipes_are_there():
+    assert set(RECIPES) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_recipe_differs_from_the_baseline_in_what_it_says(name):
+    found = {path: new for path, (_old, new) in differing([Config(), RECIPES[name].config()]).items()}
+    assert found == EXPECTED[name]
+
+
+def test_the_studys_schedules_are_the_studys():
+    step = get_recipe("step-decay").config().schedule
+    assert (step.step_size, step.gamma) == (5, 0.5)
+    assert get_recipe("exponential-decay").config().schedule.gamma == 0.9
+
+
+def test_the_study_is_four_recipes_and_four_experiments():
+    assert STUDY == ("baseline", "step-decay", "exponential-decay", "grouped-conv")
+    assert len({get_recipe(name).config().experiment for name in RECIPES}) == len(RECIPES)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_recipes_text_states_its_command(name):
+    recipe = RECIPES[name]
+    assert f"python -m fer train --recipe {name} " in recipe.doc
+    assert recipe.summary.endswith(".")
+    assert recipe.title
+
+
+def test_an_unknown_recipe_names_the_nearest_and_all():
+    with pytest.raises(ConfigError, match=r"no recipe 'step-decy'\. Did you mean 'step-decay'\?.*baseline"):
+        get_recipe("step-decy")
+    with pytest.raises(ConfigError, match=r"no recipe 'zzz'\. Known recipes: baseline"):
+        get_recipe("zzz")

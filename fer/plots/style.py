@@ -1,0 +1,96 @@
+"""One look for every figure: the template, and one colour a recipe that stays the same on every page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+# Wong's colour-blind-safe palette (Nature Methods, 2011), then hues of Tol's muted scheme; the study's four come first.
+RECIPE_COLOURS = {
+    "baseline": "#1f83c6",
+    "step-decay": "#d55e00",
+    "exponential-decay": "#009e73",
+    "grouped-conv": "#cc79a7",
+    "polynomial-decay": "#e69f00",
+    "cosine": "#56b4e9",
+    "one-cycle": "#8f6bd1",
+    "plateau": "#999933",
+    "depthwise-conv": "#44aa99",
+    "dilated-conv": "#b0475d",
+}
+_OTHERS = ("#7a8794", "#a0703c", "#5f8f3a", "#b58bb0", "#4f6fb0", "#c2883f")
+SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
+CLASS_COLOUR = "#1f83c6"
+PLOT_CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+}
+
+
+def recipe_colour(recipe: str) -> str:
+    """The colour of a recipe's runs, the same wherever they are drawn."""
+    if recipe in RECIPE_COLOURS:
+        return RECIPE_COLOURS[recipe]
+    return _OTHERS[hashlib.sha256(recipe.encode()).digest()[0] % len(_OTHERS)]
+
+
+def run_colours(recipes: Sequence[str]) -> list[str]:
+    """A colour for each run of a chart: its recipe's, made lighter for a second and third run of the same recipe."""
+    seen: dict[str, int] = {}
+    colours = []
+    for recipe in recipes:
+        n = seen.get(recipe, 0)
+        seen[recipe] = n + 1
+        colours.append(lighten(recipe_colour(recipe), min(0.3 * n, 0.6)))
+    return colours
+
+
+def lighten(colour: str, share: float) -> str:
+    """The colour `#rrggbb` moved towards white by a share, 0 to 1."""
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(p + (255 - p) * share):02x}" for p in parts)
+
+
+def ink(dark: bool) -> str:
+    """The colour of text in a figure."""
+    return "#e8eef4" if dark else "#16202c"
+
+
+def faint(dark: bool) -> str:
+    """The colour of grid lines and outlines in a figure."""
+    return "rgba(200,214,228,0.16)" if dark else "rgba(30,50,70,0.12)"
+
+
+def faint_text(dark: bool) -> str:
+    """The colour of what stands back in a figure, such as its tool buttons."""
+    return "#93a3b3" if dark else "#66788a"
+
+
+def styled(figure: go.Figure, *, dark: bool, height: int = 360, legend: bool = True) -> go.Figure:
+    """The figure in the common look; height in pixels. Returns the same figure."""
+    axis = {
+        "gridcolor": faint(dark),
+        "linecolor": faint(dark),
+        "zeroline": False,
+        "automargin": True,
+        "title": {"standoff": 8, "font": {"size": 14}},
+    }
+    surface = "#1a232d" if dark else "#ffffff"
+    figure.update_layout(
+        template="none",
+        height=height,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": '"Source Sans", Helvetica, Arial, sans-serif', "size": 14, "color": ink(dark)},
+        margin={"l": 56, "r": 16, "t": 40, "b": 48},
+        hoverlabel={"bgcolor": surface, "font": {"color": ink(dark), "size": 13}, "bordercolor": faint(dark)},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": faint_text(dark), "activecolor": ink(dark)},
+        showlegend=legend,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0, "title": {"text": ""}},
+    )
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return figure

@@ -1,0 +1,1 @@
+"""The dashboard's shared parts: the only place in `fer` that imports Streamlit."""

@@ -1,0 +1,105 @@
+"""The frame that every page opens with: title, our own menu, and errors as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import streamlit as st
+
+from fer.errors import FerError
+from fer.runs import RunStore
+from fer.ui.loaders import all_runs
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the menu: its script, title, icon and the sentence under its title."""
+
+    script: str
+    title: str
+    icon: str
+    lead: str
+
+
+PAGES = {
+    "home": Page(
+        "streamlit_app.py", "Home", ":material/home:", "Train, compare and try networks that read facial expressions."
+    ),
+    "data": Page("pages/data.py", "Data", ":material/photo_library:", "What is in a data set, and how many of each."),
+    "train": Page(
+        "pages/train.py",
+        "Train",
+        ":material/play_circle:",
+        "Choose a recipe, change what you like, see what it costs, launch.",
+    ),
+    "runs": Page(
+        "pages/runs.py",
+        "Runs",
+        ":material/monitoring:",
+        "What is happening now, and everything that was trained before.",
+    ),
+    "compare": Page(
+        "pages/compare.py",
+        "Compare",
+        ":material/stacked_line_chart:",
+        "Which change helped, by how much, and at what cost.",
+    ),
+    "evaluate": Page(
+        "pages/evaluate.py", "Evaluate", ":material/grid_on:", "Where a network is right and where it is wrong."
+    ),
+    "predict": Page(
+        "pages/predict.py",
+        "Predict",
+        ":material/add_a_photo:",
+        "What the faces in your photo look like to a trained network.",
+    ),
+}
+
+
+@contextmanager
+def frame(name: str) -> Iterator[RunStore]:
+    """Draw the page's head and menu, hand out the run store, and show a FerError as a message. Others stay loud."""
+    page = PAGES[name]
+    title = "FER Lab" if name == "home" else f"{page.title} - FER Lab"
+    st.set_page_config(page_title=title, page_icon=":material/sentiment_satisfied:", layout="wide", menu_items={})
+    st.html(_CSS)
+    store = RunStore()
+    try:
+        _menu(store)
+        st.title("FER Lab" if name == "home" else page.title, anchor=False)
+        st.markdown(page.lead)
+        yield store
+    except FerError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+def _menu(store: RunStore) -> None:
+    with st.sidebar:
+        st.markdown("### FER Lab", help="Facial-expression recognition on 48x48 grey faces")
+        for page in PAGES.values():
+            st.page_link(page.script, label=page.title, icon=page.icon, width="stretch")
+        active = [r for r in all_runs(store) if r.state in ("running", "stopping", "queued")]
+        running = sum(r.state != "queued" for r in active)
+        if active:
+            st.caption(f":material/sync: {running} running, {len(active) - running} queued")
+
+
+def dark() -> bool:
+    """Whether the page is shown on a dark background."""
+    return st.context.theme.type == "dark"
+
+
+def plain(text: str) -> str:
+    """Text for Streamlit's Markdown with nothing in it taken as markup, links, maths, colours or icons."""
+    return "".join("\\" + c if c in "\\`*_{}[]()<>#+-.!|~$:&" else " " if c in "\r\n" else c for c in text)
+
+
+# Streamlit's first screen begins far down and its menu items stand far apart; nothing here hides a control.
+_CSS = """<style>
+.stMainBlockContainer {padding-top: 3.2rem; padding-bottom: 4rem; max-width: 1320px;}
+[data-testid="stSidebarUserContent"] {padding-top: 0.5rem;}
+[data-testid="stMetricValue"] {font-variant-numeric: tabular-nums;}
+@media (max-width: 640px) {.stMainBlockContainer {padding-left: 1rem; padding-right: 1rem;}}
+</style>"""

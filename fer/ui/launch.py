@@ -1,0 +1,341 @@
+"""The Train page's launching: which runs, how many, how long they will take, and the button."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from fer.config import SETTINGS, Config, parse_assignments, with_settings
+from fer.errors import ConfigError, FerError
+from fer.jobs import MAX_GRID, free_bytes, grid, seeds, submit
+from fer.recipes import RECIPES, STUDY
+from fer.runs import ACTIVE, RunStore
+from fer.ui.frame import plain
+from fer.ui.loaders import all_runs, core_json
+from fer.ui.parts import duration
+from fer.ui.train_form import Form, TrainState, changes_from, explain, label, shown_value
+
+Plan = list[tuple[str | None, Config]]
+MODES = ("One run", "Seeds", "Grid", "The study")
+_MAX_SETTINGS = 3
+_MAX_MEASURED = 4
+_MAX_LINKS = 8
+_DOUBLE_CLICK_SECONDS = 2.0
+_LITTLE_DISK = 500 * 10**6
+# What a step costs does not depend on these.
+_NOT_TIMED = ("optim.lr", "optim.weight_decay", "train.epochs", "seed")
+
+
+def launch_card(store: RunStore, state: TrainState, form: Form) -> Plan:
+    """Choose which runs, say how many and how long, launch; returns the runs as planned, none where something is wrong."""
+    with st.container(border=True):
+        mode = st.segmented_control(
+            "What to launch",
+            MODES,
+            default=MODES[0],
+            required=True,
+            key="launch-mode",
+            persist_state="session",
+            width="stretch",
+        )
+        plan, sentence, problem = _planned(mode or MODES[0], form)
+        if problem:
+            st.warning(explain(problem), icon=":material/rule:")
+        elif form.problem:
+            st.markdown("Nothing can be launched before the settings are right.")
+        else:
+            st.markdown(sentence)
+        _costs(store, state, plan)
+        _launch_button(store, state, plan, "the study" if mode == "The study" else "")
+        _outcome(state, plan)
+    return plan
+
+
+def study_plan(form: Form) -> Plan:
+    """The study's four recipes with the visitor's changes to all but network and schedule. Raises ConfigError."""
+    common = {p: v for p, v in form.changes.items() if p.split(".")[0] not in ("model", "schedule")}
+    return [(name, with_settings(RECIPES[name].config(), common)) for name in STUDY]
+
+
+def grid_plan(recipe: str, config: Config, choices: dict[str, str]) -> Plan:
+    """One run a combination; choices: `{dotted path: values with commas between}`. Equal runs once. Raises ConfigError."""
+    values = {path: _values(path, text) for path, text in choices.items()}
+    return [(recipe, c) for c in dict.fromkeys(grid(config, values))]
+
+
+def time_arguments(config: Config) -> tuple[str, ...]:
+    """What to ask `python -m fer` for the time of an epoch; the same for runs whose steps cost the same."""
+    changes = {
+        p: v
+        for p, v in changes_from("baseline", config).items()
+        if p not in _NOT_TIMED and not p.startswith("schedule.")
+    }
+    name = changes.pop("data.name", config.data.name)
+    settings = [text for p, v in changes.items() for text in ("--set", f"{p}={'none' if v is None else v}")]
+    return ("cost", "--dataset", name, *settings)
+
+
+def seconds_of(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> tuple[float, float, float] | None:
+    """Shortest and longest epoch and all runs together, in seconds; None where nothing fitting was measured.
+
+    A run whose own steps were not timed counts like the mean of those that were.
+    """
+    keys = [time_arguments(config) for _, config in plan]
+    known = {k: measured[k]["epoch_seconds"] for k in keys if k in measured}
+    if not known or not set(_to_measure(plan)) <= set(known):
+        return None
+    mean = sum(known.values()) / len(known)
+    total = sum(known.get(k, mean) * config.train.epochs for k, (_, config) in zip(keys, plan, strict=True))
+    return min(known.values()), max(known.values()), total
+
+
+def _planned(mode: str, form: Form) -> tuple[Plan, str, str]:
+    """The runs, what they are in a sentence, and what is wrong with the choice of runs."""
+    draw: dict[str, Callable[[Form], tuple[Plan, str]]] = {"Seeds": _several_seeds, "Grid": _grid, "The study": _study}
+    try:
+        return *draw.get(mode, _one)(form), ""
+    except ConfigError as error:
+        return [], "", str(error)
+
+
+def _one(form: Form) -> tuple[Plan, str]:
+    if form.config is None:
+        return [], ""
+    return form.runs, f"**1 run**: {RECIPES[form.recipe].title} {_on(form.config)}, seed {form.config.seed}."
+
+
+def _several_seeds(form: Form) -> tuple[Plan, str]:
+    n = st.number_input(
+        "How many seeds",
+        value=3,
+        step=1,
+        key="seed-count",
+        persist_state="session",
+        help=f"The first is the seed of the settings, the others follow it. At most {MAX_GRID}.",
+    )
+    if not 1 <= n <= MAX_GRID:
+        raise ConfigError(
+            f"The number of seeds cannot be {n}. Allowed: a whole number, at least 1, at most {MAX_GRID}."
+        )
+    if form.config is None:
+        return [], ""
+    first = form.config.seed
+    configs = seeds(form.config, range(first, first + int(n)))
+    named = ", ".join(str(c.seed) for c in configs) if n <= 8 else f"{first} to {first + n - 1}"
+    text = f"{_runs(len(configs))}: {RECIPES[form.recipe].title} {_on(form.config)}{_each(n)}, seed{'s' if n > 1 else ''} {named}."
+    return [(form.recipe, c) for c in configs], text
+
+
+def _grid(form: Form) -> tuple[Plan, str]:
+    paths = st.multiselect(
+        "Settings to try",
+        list(SETTINGS),
+        format_func=lambda p: f"{label(p)} ({p})",
+        max_selections=_MAX_SETTINGS,
+        key="grid-settings",
+        persist_state="session",
+        placeholder="Choose one to three settings",
+        help="Every combination of their values becomes a run.",
+    )
+    choices = {path: _grid_values(path) for path in paths}
+    if not paths:
+        return [], "Choose the settings whose values shall be tried in every combination."
+    if form.config is None:
+        return [], ""
+    plan = grid_plan(form.recipe, form.config, choices)
+    product = " x ".join(f"{len(_values(p, t))} of {label(p).lower()}" for p, t in choices.items())
+    named = (
+        f"{_runs(len(plan))}: {product}, {RECIPES[form.recipe].title} {_on(form.config, choices)}{_each(len(plan))}."
+    )
+    return plan, named
+
+
+def _grid_values(path: str) -> str:
+    setting = SETTINGS[path]
+    if setting.choices:
+        return ", ".join(
+            st.multiselect(
+                f"Values of {label(path).lower()}", setting.choices, key=f"grid-{path}", persist_state="session"
+            )
+        )
+    example = {"optim.lr": "0.0003, 0.001, 0.003", "train.batch_size": "32, 64, 128", "seed": "0, 1, 2"}.get(path, "")
+    return st.text_input(
+        f"Values of {label(path).lower()}",
+        key=f"grid-{path}",
+        persist_state="session",
+        placeholder=example or "values with commas between",
+        help=plain(f"{setting.help} Allowed: {setting.bounds or 'true, false'}. Write commas between the values."),
+    )
+
+
+def _values(path: str, text: str) -> list[Any]:
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
+        raise ConfigError(f"{label(path)} has no values yet. Give at least one; write commas between several.")
+    return [parse_assignments([f"{path}={part}"])[path] for part in parts]
+
+
+def _study(form: Form) -> tuple[Plan, str]:
+    if form.config is None:
+        return [], ""
+    plan = study_plan(form)
+    names = ", ".join(RECIPES[name or ""].title for name, _ in plan)
+    common = [
+        f"{label(p).lower()} {shown_value(v)}"
+        for p, v in form.changes.items()
+        if p.split(".")[0] not in ("model", "schedule") and p not in ("data.name", "train.epochs", "seed")
+    ]
+    extra = f" With your {', '.join(common)}." if common else ""
+    return plan, f"**4 runs**, the study's experiments: {names}; {_on(plan[0][1])} each, seed {plan[0][1].seed}.{extra}"
+
+
+def _on(config: Config, varied: dict[str, str] | None = None) -> str:
+    data = f"on {plain(config.data.name)}" if "data.name" not in (varied or {}) else ""
+    epochs = (
+        ""
+        if "train.epochs" in (varied or {})
+        else f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
+    )
+    return ", ".join(part for part in (data, epochs) if part)
+
+
+def _each(n: int) -> str:
+    return " each" if n > 1 else ""
+
+
+def _runs(n: int) -> str:
+    return f"**{n} run{'s' if n != 1 else ''}**"
+
+
+# --- what it costs ---------------------------------------------------------------------------------------------------
+
+
+def _to_measure(plan: Plan) -> list[tuple[str, ...]]:
+    """The timings that a plan needs, at most four, spread over the plan."""
+    keys = list(dict.fromkeys(time_arguments(config) for _, config in plan))
+    if len(keys) <= _MAX_MEASURED:
+        return keys
+    return [keys[i * (len(keys) - 1) // (_MAX_MEASURED - 1)] for i in range(_MAX_MEASURED)]
+
+
+def _costs(store: RunStore, state: TrainState, plan: Plan) -> None:
+    free = free_bytes(store.root)
+    known = seconds_of(plan, state.measured) if plan else None
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"{_time_text(plan, known)} Free disk: **{free / 1e9:,.1f} GB**.", width="stretch")
+        asked = known is None and st.button(
+            "Measure the time",
+            icon=":material/timer:",
+            key="measure",
+            disabled=not plan,
+            help="Times a few training steps on this machine; takes some seconds.",
+        )
+    if asked:
+        _measure(state, plan)
+    if known:
+        st.caption(_measured_where(state, plan))
+    if free < _LITTLE_DISK:
+        st.warning(
+            "The disk is nearly full. A run needs about 10 MB; delete old runs or free some space first.",
+            icon=":material/hard_drive:",
+        )
+    waiting = sum(r.state in ACTIVE for r in all_runs(store, archived=True))
+    if waiting:
+        st.caption(
+            f":material/schedule: {waiting} run{'s are' if waiting > 1 else ' is'} running or queued and will be finished first."
+        )
+
+
+def _time_text(plan: Plan, known: tuple[float, float, float] | None) -> str:
+    if known is None:
+        return "Time: not measured yet."
+    shortest, longest, total = known
+    epoch = (
+        duration(shortest)
+        if duration(shortest) == duration(longest)
+        else f"{duration(shortest)} to {duration(longest)}"
+    )
+    if len(plan) == 1:
+        return f"About **{epoch}** an epoch, **{duration(total)}** in all."
+    return f"About **{epoch}** an epoch, **{duration(total / len(plan))}** a run, **{duration(total)}** for all {len(plan)}."
+
+
+def _measure(state: TrainState, plan: Plan) -> None:
+    try:
+        with st.spinner("Timing some training steps on this machine"):
+            for arguments in _to_measure(plan):
+                if arguments not in state.measured:
+                    state.measured[arguments] = core_json(*arguments)
+    except FerError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    st.rerun()
+
+
+def _measured_where(state: TrainState, plan: Plan) -> str:
+    found = next(state.measured[k] for k in _to_measure(plan))
+    threads = f", {found['threads']} threads" if found["device"] == "cpu" else ""
+    return f"Measured here on {plain(str(found['device_name']))}, {found['precision']}{threads}; other programs at work make it longer."
+
+
+# --- launching -------------------------------------------------------------------------------------------------------
+
+
+def _launch_button(store: RunStore, state: TrainState, plan: Plan, what: str) -> None:
+    n = len(plan)
+    text = (
+        f"Launch {what} ({n} runs)"
+        if what and n
+        else f"Launch {n} runs"
+        if n > 1
+        else "Launch 1 run"
+        if n
+        else "Launch"
+    )
+    # The key changes with each launch, so that the second half of a double click finds no button any more.
+    if st.button(
+        text,
+        type="primary",
+        icon=":material/rocket_launch:",
+        width="stretch",
+        disabled=not n,
+        key=f"launch-{state.launches}",
+    ):
+        _launch(store, state, plan)
+        st.rerun()
+
+
+def _launch(store: RunStore, state: TrainState, plan: Plan) -> None:
+    """Queue the runs once. Only fields of `state` change here: nothing between them can be interrupted by the next click."""
+    if plan == state.launched_plan and time.monotonic() - state.launched_at < _DOUBLE_CLICK_SECONDS:
+        return
+    state.launches += 1
+    state.launched, state.problem = [], ""
+    try:
+        state.launched = [run.id for run in submit(store, plan)]
+    except FerError as error:
+        state.problem = str(error)
+    state.launched_plan, state.launched_at = list(plan), time.monotonic()
+
+
+def _outcome(state: TrainState, plan: Sequence[Any]) -> None:
+    if list(plan) != state.launched_plan:
+        return
+    if state.problem:
+        st.error(plain(state.problem), icon=":material/error:")
+    if not state.launched:
+        return
+    n = len(state.launched)
+    st.success(
+        f"{n} run{'s' if n > 1 else ''} queued. {'They train' if n > 1 else 'It trains'} in the background, also when you close this page.",
+        icon=":material/check_circle:",
+    )
+    for run_id in state.launched[:_MAX_LINKS]:
+        st.page_link(
+            "pages/runs.py", label=f"Watch {plain(run_id)}", icon=":material/monitoring:", query_params={"run": run_id}
+        )
+    if n > _MAX_LINKS:
+        st.page_link("pages/runs.py", label=f"and {n - _MAX_LINKS} more on Runs", icon=":material/monitoring:")

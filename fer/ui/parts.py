@@ -1,0 +1,108 @@
+"""Small parts that several pages show: states, notes on data, empty pages, numbers as text, and the run picker."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from fer.plots.style import PLOT_CONFIG
+from fer.recipes import RECIPES
+from fer.runs import Run
+from fer.ui.frame import plain
+
+STATE_ICONS = {
+    "queued": ":material/schedule:",
+    "running": ":material/sync:",
+    "stopping": ":material/hourglass_top:",
+    "stopped": ":material/pause_circle:",
+    "finished": ":material/check_circle:",
+    "failed": ":material/error:",
+    "lost": ":material/help:",
+    "broken": ":material/broken_image:",
+}
+_STATE_COLOURS = {
+    "running": "blue",
+    "stopping": "orange",
+    "finished": "green",
+    "failed": "red",
+    "lost": "orange",
+    "broken": "red",
+}
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction as per cent, '-' where there is none."""
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that fits: '8.4 s', '12 min', '3 h 05 min'; '-' where there are none."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def state_badge(state: str) -> None:
+    """A state as a word with its icon."""
+    st.badge(state, icon=STATE_ICONS[state], color=_STATE_COLOURS.get(state, "gray"))
+
+
+def run_label(run: Run) -> str:
+    """A run in a picker: its name, its data, and its best figure."""
+    best = f", best val top-1 {percent(run.best['val_top1'])}" if run.best else ""
+    data = f"{run.data_name}, synthetic" if run.synthetic else run.data_name
+    return f"{run.name} ({data}{best})"
+
+
+def recipe_title(run: Run) -> str:
+    """The recipe's title, such as 'Step decay'."""
+    return RECIPES[run.recipe].title if run.recipe in RECIPES else run.recipe
+
+
+def data_notes(runs: list[Run]) -> None:
+    """What must be said beside figures of these runs: synthetic faces, and val as the only held-out split."""
+    drawn = [r.name for r in runs if r.synthetic]
+    if drawn:
+        st.caption(
+            f":material/draw: Synthetic: {plain(', '.join(drawn))} {'was' if len(drawn) == 1 else 'were'} trained on faces drawn by FER Lab, not on photographs."
+        )
+    for note in sorted({n for r in runs for n in (r.split_note, r.remark) if n}):
+        st.caption(f":material/info: {plain(note)}")
+
+
+def empty(text: str, page: str, label: str, icon: str) -> None:
+    """What a page says when it has nothing to show, and the one thing to do about it."""
+    with st.container(border=True):
+        st.markdown(text)
+        st.page_link(page, label=label, icon=icon)
+
+
+def chart(figure: go.Figure, *, key: str, alt: str) -> None:
+    """A figure in the common look; `alt` says in words what it shows."""
+    st.plotly_chart(figure, width="stretch", theme=None, key=key, config=PLOT_CONFIG, alt=alt)
+
+
+def pick_run(
+    label: str, runs: list[Run], *, key: str = "run", default: str | None = None, help: str | None = None
+) -> Run | None:
+    """Choose one run, kept in the URL under `key`; None where there is none to choose."""
+    if not runs:
+        return None
+    by_id = {r.id: r for r in runs}
+    ids = list(by_id)
+    wanted = st.query_params.get(key, default)
+    index = ids.index(wanted) if wanted in by_id else 0
+    if key in st.query_params and wanted not in by_id:
+        st.warning(
+            f"The link names the run {plain(str(wanted))}, which cannot be shown here. This is another one.",
+            icon=":material/link_off:",
+        )
+    chosen = st.selectbox(
+        label, ids, index=index, format_func=lambda i: run_label(by_id[i]), key=f"pick-{key}", help=help
+    )
+    if chosen != st.query_params.get(key):
+        st.query_params[key] = chosen
+    return by_id[chosen]

@@ -1,0 +1,343 @@
+"""The parts of the Runs page: the live table, one run's details, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from fer import jobs
+from fer.config import SETTINGS, flatten
+from fer.errors import FerError
+from fer.plots.curves import run_curves
+from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
+from fer.ui.frame import dark, plain
+from fer.ui.loaders import all_runs
+from fer.ui.parts import chart, data_notes, duration, percent, recipe_title, run_label, state_badge
+
+_EVERY_SECONDS = 2.0
+_ORDER = {"running": 0, "stopping": 0, "queued": 1}
+# A table's cells take text only: the signs stand for the icons of `parts.state_badge`.
+_SIGNS = {
+    "queued": "…",
+    "running": "▶",
+    "stopping": "▷",
+    "stopped": "‖",
+    "finished": "✓",
+    "failed": "✕",
+    "lost": "?",
+    "broken": "!",
+}
+
+
+def ordered(runs: Sequence[Run]) -> list[Run]:
+    """Running, then waiting, then pinned, then the rest, each newest first."""
+    return sorted(runs, key=lambda r: (_ORDER.get(r.state, 2), not r.notes.pinned))
+
+
+def serve_queue(store: RunStore) -> None:
+    """See that queued runs have a worker: after a reboot nobody else would start one."""
+    if jobs.queue(store) and not jobs.worker_alive(store):
+        jobs.ensure_worker(store)
+
+
+def archive_switch(store: RunStore) -> bool:
+    """Whether archived runs are shown; the switch appears only where there are any."""
+    n = sum(r.notes.archived for r in all_runs(store, archived=True))
+    return bool(n) and st.toggle(f"Show {n} archived", key="archived", value=st.query_params.get("archived") == "1")
+
+
+def live_table(store: RunStore, archived: bool) -> None:
+    """All runs as a table that follows what trains."""
+    every = _EVERY_SECONDS if any(r.state in ACTIVE for r in all_runs(store, archived=archived)) else None
+
+    @st.fragment(run_every=every)
+    def table() -> None:
+        runs = ordered(all_runs(store, archived=archived))
+        _rerun_on_change("table", [(r.id, r.state) for r in runs])
+        active = [r for r in runs if r.state in ACTIVE]
+        if active:
+            running = sum(r.state != "queued" for r in active)
+            st.markdown(f"**{running} running, {len(active) - running} waiting.** They go on when you close this page.")
+        event = st.dataframe(
+            pd.DataFrame([_row(r) for r in runs]).drop(columns=[] if active else ["left"]),
+            hide_index=True,
+            width="stretch",
+            height=min(38 + 36 * len(runs), 320),
+            column_config=_COLUMNS,
+            on_select="rerun",
+            selection_mode="single-row",
+            key="runs-table",
+        )
+        rows = event.selection.rows
+        if rows and rows[0] < len(runs) and st.session_state.get("table-choice") != runs[rows[0]].id:
+            st.session_state["table-choice"] = st.session_state["pick-run"] = runs[rows[0]].id
+            st.rerun()
+
+    table()
+
+
+def pick(runs: Sequence[Run]) -> str:
+    """The id of the run whose details are shown, kept in the URL under `run`."""
+    by_id = {r.id: r for r in runs}
+    if st.session_state.get("pick-run") not in by_id:
+        wanted = st.query_params.get("run")
+        if wanted and wanted not in by_id:
+            st.warning(
+                f"There is no run {plain(wanted)} here; it may have been deleted or archived.",
+                icon=":material/search_off:",
+            )
+        st.session_state["pick-run"] = wanted if wanted in by_id else runs[0].id
+    chosen = st.selectbox("Details of", list(by_id), format_func=lambda i: run_label(by_id[i]), key="pick-run")
+    st.query_params["run"] = chosen
+    return chosen
+
+
+def live_details(store: RunStore, run_id: str) -> None:
+    """One run: state, what can be done, curves, settings, log; follows it while it trains."""
+    every = _EVERY_SECONDS if store.get(run_id).state in ACTIVE else None
+
+    @st.fragment(run_every=every)
+    def details() -> None:
+        try:
+            run = store.get(run_id)
+            _head(run)
+            _actions(store, run)
+        except FerError as error:
+            st.error(plain(str(error)), icon=":material/error:")
+            return
+        _rerun_on_change("details", [run.id, run.state])
+        curves, settings, metrics, log = st.tabs(["Curves", "Settings", "Epochs", "Log"])
+        with curves:
+            _curves(run)
+        with settings:
+            _settings(run)
+        with metrics:
+            _epochs(run)
+        with log:
+            st.code(run.log_tail() or "The log is empty.", language=None, height=320)
+
+    details()
+
+
+# --- one run -----------------------------------------------------------------------------------------------------
+
+
+def _head(run: Run) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(plain(run.name), anchor=False, width="content")
+        state_badge(run.state)
+        if run.shipped:
+            st.badge("came with FER Lab", icon=":material/inventory_2:", color="gray")
+        if run.synthetic:
+            st.badge("synthetic data", icon=":material/draw:", color="gray")
+    if run.state in ("running", "stopping"):
+        _progress(run)
+    elif run.state == "queued":
+        st.progress(run.progress, text="Waiting for its turn")
+    if run.status.get("error"):
+        st.error(plain(str(run.status["error"])), icon=":material/error:")
+    if run.state == "lost":
+        st.warning(
+            "Its process is gone without a word: the machine was restarted, or it ran out of memory. Resume goes on from the last save.",
+            icon=":material/help:",
+        )
+    for problem in run.problems:
+        st.warning(f"Damaged: {plain(problem)}", icon=":material/broken_image:")
+
+
+def _progress(run: Run) -> None:
+    status = run.status
+    step, steps = status.get("step", 0), status.get("steps_per_epoch", 0)
+    parts = [f"Epoch {min(status.get('epoch', 0) + 1, run.epochs)} of {run.epochs}, step {step:,} of {steps:,}"]
+    if status.get("running_loss") is not None:
+        parts.append(f"loss {status['running_loss']:.3f}, top-1 {percent(status['running_top1'], 1)}")
+    if status.get("images_per_sec"):
+        parts.append(f"{status['images_per_sec']:,.0f} images/s")
+        pictures_left = (1 - run.progress) * run.epochs * steps * (run.config.train.batch_size if run.config else 0)
+        parts.append(f"about {duration(run.seconds_left or pictures_left / status['images_per_sec'])} left")
+    st.progress(run.progress, text=", ".join(parts))
+
+
+def _actions(store: RunStore, run: Run) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if run.state in ("queued", "running"):
+            _button(
+                run,
+                "Stop",
+                ":material/stop_circle:",
+                lambda: store.request_stop(run.id),
+                help="It finishes its step and saves; you can resume it.",
+            )
+        if run.state in RESUMABLE and not run.shipped:
+            _button(
+                run,
+                "Resume",
+                ":material/resume:",
+                lambda: jobs.resume(store, run.id),
+                help="Go on from the last save.",
+                primary=True,
+            )
+        if run.config:
+            st.page_link(
+                "pages/train.py",
+                label="Clone",
+                icon=":material/content_copy:",
+                query_params={"clone": run.id},
+                help="Open the Train form with this run's settings.",
+            )
+        if run.metrics:
+            st.page_link(
+                "pages/compare.py",
+                label="Compare",
+                icon=":material/stacked_line_chart:",
+                query_params=[("run", run.id), ("run", "baseline")] if run.id != "baseline" else {"run": run.id},
+            )
+            st.page_link("pages/evaluate.py", label="Evaluate", icon=":material/grid_on:", query_params={"run": run.id})
+        with st.popover("More", icon=":material/more_horiz:"):
+            _more(store, run)
+
+
+def _more(store: RunStore, run: Run) -> None:
+    if run.shipped:
+        st.caption("This run came with FER Lab: it can be archived, not renamed or deleted.")
+    else:
+        name = st.text_input("Name", value=run.notes.name, placeholder=run.id, max_chars=80, key=f"name-{run.id}")
+        if name != run.notes.name:
+            store.annotate(run.id, name=name)
+            st.rerun()
+    _button(
+        run,
+        "Unpin" if run.notes.pinned else "Pin to the top",
+        ":material/keep:",
+        lambda: store.annotate(run.id, pinned=not run.notes.pinned),
+    )
+    _button(
+        run,
+        "Bring back" if run.notes.archived else "Archive",
+        ":material/archive:",
+        lambda: store.annotate(run.id, archived=not run.notes.archived),
+        help="Take it out of the usual view; nothing is lost.",
+    )
+    if not run.shipped and run.state not in ("running", "stopping"):
+        sure = st.checkbox("Delete for good, with all its files", key=f"sure-{run.id}")
+        _button(run, "Delete", ":material/delete:", lambda: store.delete(run.id), disabled=not sure)
+
+
+def _button(
+    run: Run,
+    label: str,
+    icon: str,
+    do: Callable[[], object],
+    *,
+    help: str | None = None,
+    primary: bool = False,
+    disabled: bool = False,
+) -> None:
+    kind = "primary" if primary else "secondary"
+    if st.button(label, icon=icon, help=help, type=kind, disabled=disabled, key=f"{label}-{run.id}"):
+        do()
+        st.rerun()
+
+
+def _curves(run: Run) -> None:
+    best, last = run.best, run.last
+    if best is None or last is None:
+        st.markdown("The first point appears when the first epoch ends.")
+        return
+    one, two, three, four = st.columns(4)
+    one.metric("Best val top-1", percent(best["val_top1"]), help=f"In epoch {best['epoch']}.")
+    two.metric("Last val top-1", percent(last["val_top1"]))
+    three.metric("Last train top-1", percent(last["train_top1"]))
+    four.metric("Seconds an epoch", f"{run.epoch_seconds:.1f}", help="Median, training and validation together.")
+    chart(
+        run_curves(run, dark=dark()),
+        key=f"curves-{run.id}",
+        alt=f"Loss and top-1 of {run.name} over {len(run.metrics)} epochs; best val top-1 {percent(best['val_top1'])} in epoch {best['epoch']}.",
+    )
+    data_notes([run])
+
+
+def _settings(run: Run) -> None:
+    if not run.config:
+        st.markdown("The settings of this run cannot be read.")
+        return
+    status = run.status
+    st.markdown(
+        f"{recipe_title(run)}, on {run.data_name}. "
+        + (f"{run.model['num_params']:,} parameters. " if run.model.get("num_params") else "")
+        + (
+            f"Computed on {plain(str(status['device_name']))} ({status['device']}), {status['precision']}, {status['threads']} threads."
+            if status.get("device_name")
+            else ""
+        )
+    )
+    rows = [
+        {"setting": path, "value": json.dumps(value).strip('"'), "meaning": SETTINGS[path].help}
+        for path, value in flatten(run.config).items()
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+
+
+def _epochs(run: Run) -> None:
+    if not run.metrics:
+        st.markdown("No epoch has ended yet.")
+        return
+    table = pd.DataFrame([dict(m) for m in run.metrics])
+    for name in ("train_top1", "val_top1"):
+        table[name] *= 100
+    st.dataframe(table, hide_index=True, width="stretch", column_config=_EPOCH_COLUMNS)
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def _row(run: Run) -> dict[str, object]:
+    return {
+        "run": run.name,
+        "state": f"{_SIGNS[run.state]} {run.state}",
+        "progress": 100 * run.progress,
+        "best": 100 * run.best["val_top1"] if run.best else None,
+        "last": 100 * run.last["val_top1"] if run.last else None,
+        "left": duration(run.seconds_left) if run.seconds_left else "",
+        "recipe": run.recipe,
+        "data": f"{run.data_name} (synthetic)" if run.synthetic else run.data_name,
+        "seed": run.config.seed if run.config else None,
+        "created": time.strftime("%d %b %H:%M", time.localtime(run.created)) if run.created else "",
+    }
+
+
+_PERCENT = "%.2f %%"
+_COLUMNS = {
+    "run": st.column_config.TextColumn("Run"),
+    "state": st.column_config.TextColumn("State"),
+    "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%"),
+    "best": st.column_config.NumberColumn("Best val top-1", format=_PERCENT),
+    "last": st.column_config.NumberColumn("Last val top-1", format=_PERCENT),
+    "left": st.column_config.TextColumn("Time left"),
+    "recipe": st.column_config.TextColumn("Recipe"),
+    "data": st.column_config.TextColumn("Data"),
+    "seed": st.column_config.NumberColumn("Seed"),
+    "created": st.column_config.TextColumn("Created"),
+}
+_EPOCH_COLUMNS = {
+    "epoch": st.column_config.NumberColumn("Epoch"),
+    "lr": st.column_config.NumberColumn("Learning rate", format="%.3g"),
+    "train_loss": st.column_config.NumberColumn("Train loss", format="%.4f"),
+    "train_top1": st.column_config.NumberColumn("Train top-1", format=_PERCENT),
+    "val_loss": st.column_config.NumberColumn("Val loss", format="%.4f"),
+    "val_top1": st.column_config.NumberColumn("Val top-1", format=_PERCENT),
+    "val_macro_f1": st.column_config.NumberColumn("Val macro F1", format="%.3f"),
+    "epoch_seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
+}
+
+
+def _rerun_on_change(key: str, now: object) -> None:
+    """Run the whole page again when what a fragment watches has changed state, so that timers start and end."""
+    before = st.session_state.get(f"seen-{key}")
+    st.session_state[f"seen-{key}"] = now
+    if before is not None and before != now:
+        st.rerun()

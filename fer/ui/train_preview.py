@@ -1,0 +1,160 @@
+"""What the Train page shows of the runs it would launch: the learning rate, the network, and the command line."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from fer.config import Config, differing
+from fer.errors import FerError
+from fer.jobs import command_line
+from fer.plots.network import network_alt, network_picture
+from fer.plots.schedule import lr_curves
+from fer.recipes import RECIPES
+from fer.ui.frame import dark, plain
+from fer.ui.launch import Plan
+from fer.ui.loaders import core_json, load_dataset
+from fer.ui.parts import chart
+from fer.ui.train_form import changes_from, label, shown_value
+
+_MAX_CURVES = 6
+_MAX_COMMANDS = 8
+
+
+def schedule(plan: Plan) -> None:
+    """The learning rate over the run, one curve for each schedule in the plan."""
+    st.subheader("Learning rate", anchor=False)
+    if not plan:
+        st.caption("The curve appears here when the settings are right.")
+        return
+    try:
+        curves, steps = _curves(plan)
+    except FerError as error:
+        st.warning(plain(str(error)), icon=":material/warning:")
+        return
+    shown = dict(list(curves.items())[:_MAX_CURVES])
+    chart(lr_curves(shown, steps, dark=dark()), key="schedule", alt=_schedule_alt(shown))
+    if len(curves) > len(shown):
+        st.caption(f"The first {len(shown)} of {len(curves)} different curves.")
+    for config in [c for _, c in shown.values() if c.schedule.name == "plateau"][:1]:
+        st.caption(
+            f"Reduce on plateau depends on how validation loss goes: the rate is multiplied by {config.schedule.factor:g} each time it "
+            f"has not improved for more than {config.schedule.patience} epochs. The dashed line is the rate without such a cut."
+        )
+
+
+def network(plan: Plan) -> None:
+    """The network as a picture with shapes and parameters, and its layer table."""
+    st.subheader("Network", anchor=False)
+    models = {_model_name(config): config for _, config in plan}
+    if not models:
+        st.caption("The network appears here when the settings are right.")
+        return
+    name = next(iter(models))
+    if len(models) > 1:
+        name = (
+            st.segmented_control("Network", list(models), default=name, required=True, label_visibility="collapsed")
+            or name
+        )
+    config = models[name].model
+    arguments = ("--set", f"model.name={config.name}", "--set", f"model.channels={config.channels}")
+    try:
+        with st.spinner("Working out the layers"):
+            model = core_json("cost", "--no-measure", "--dataset", "sample", *arguments)["model"]
+    except FerError as error:
+        st.warning(plain(str(error)), icon=":material/warning:")
+        return
+    _draw_network(model)
+
+
+def commands(plan: Plan) -> None:
+    """The command lines that do the same."""
+    st.markdown("**The same from the command line**")
+    if not plan:
+        st.caption("The command appears here when there is something to launch.")
+        return
+    lines = [
+        command_line(recipe, {"data.name": c.data.name, **changes_from(recipe or "baseline", c)})
+        for recipe, c in plan[:_MAX_COMMANDS]
+    ]
+    if len(plan) > _MAX_COMMANDS:
+        lines.append(f"# and {len(plan) - _MAX_COMMANDS} more like these")
+    st.code("\n".join(lines), language="bash", wrap_lines=True)
+    st.caption(
+        "Run it in the project's folder. Without `--queue` it trains in the terminal and shows its progress there."
+    )
+
+
+def _curves(plan: Plan) -> tuple[dict[str, tuple[str, Config]], dict[str, int]]:
+    """`{label: (recipe, config)}` and steps an epoch by label; runs with the same curve share one."""
+    differ = differing([config for _, config in plan])
+    recipes = {recipe for recipe, _ in plan}
+    found: dict[tuple[Any, ...], tuple[list[str], str, Config, int]] = {}
+    for i, (recipe, config) in enumerate(plan):
+        steps = _steps_per_epoch(config)
+        title = RECIPES[recipe or "baseline"].title
+        values = [
+            f"{label(p).lower()} {shown_value(v[i])}"
+            for p, v in differ.items()
+            if p.startswith(("optim.lr", "schedule.", "train."))
+        ]
+        name = title if len(recipes) > 1 or not values else ", ".join(values)
+        entry = found.setdefault(
+            (config.schedule, config.optim.lr, config.train.epochs, steps), ([], recipe or "baseline", config, steps)
+        )
+        if name not in entry[0]:
+            entry[0].append(name)
+    labels = {key: ", ".join(names) for key, (names, *_) in found.items()}
+    return (
+        {labels[k]: (recipe, config) for k, (_, recipe, config, _) in found.items()},
+        {labels[k]: steps for k, (*_, steps) in found.items()},
+    )
+
+
+def _steps_per_epoch(config: Config) -> int:
+    data = load_dataset(config.data.name).with_val_fraction(config.data.val_fraction)
+    return math.ceil(len(data.indices("train")) / config.train.batch_size)
+
+
+def _schedule_alt(curves: dict[str, tuple[str, Config]]) -> str:
+    parts = [
+        f"{name}: {c.schedule.name} schedule from a learning rate of {c.optim.lr:g} over {c.train.epochs} epochs"
+        for name, (_, c) in curves.items()
+    ]
+    return "Learning rate by epoch. " + "; ".join(parts) + "."
+
+
+def _model_name(config: Config) -> str:
+    return config.model.name + (", grey" if config.model.channels == "grey" else "")
+
+
+def _draw_network(model: dict[str, Any]) -> None:
+    parameters, multiply_adds, size = st.columns(3)
+    parameters.metric("Parameters", f"{model['num_params']:,}")
+    multiply_adds.metric("Multiply-adds a picture", f"{model['multiply_adds'] / 1e6:,.1f} million")
+    size.metric(
+        "Weights on disk",
+        f"{4 * model['num_params'] / 1e6:,.1f} MB",
+        help="32-bit floating point, once; a run keeps its best and its last weights and, until it ends, what it needs to go on.",
+    )
+    chart(network_picture(model, dark=dark()), key="network", alt=network_alt(model))
+    st.caption(
+        "At each box: what it does, its output as channels x height x width, and its parameters. A box is as high as the map and as wide as the number of channels asks."
+    )
+    with st.expander("All layers"):
+        rows = [
+            {
+                "layer": x["name"],
+                "kind": x["kind"],
+                "what": x["detail"],
+                "output shape": "x".join(map(str, x["output_shape"])),
+                "parameters": x["num_params"],
+                "multiply-adds": x["multiply_adds"],
+            }
+            for x in model["layers"]
+        ]
+        numbers = {c: st.column_config.NumberColumn(format="localized") for c in ("parameters", "multiply-adds")}
+        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=numbers, width="stretch")

@@ -1,0 +1,9 @@
+"""Compare: which change helped, by how much, and at what cost."""
+
+from fer.ui import compare
+from fer.ui.frame import frame
+
+with frame("compare") as store:
+    runs = compare.choose(store)
+    if runs:
+        compare.show(store, runs)

@@ -1,0 +1,19 @@
+"""Train: choose a recipe, change settings, see what they cost, launch."""
+
+import streamlit as st
+
+from fer.ui import train_preview
+from fer.ui.frame import frame
+from fer.ui.launch import launch_card
+from fer.ui.train_form import open_form, settings_form
+
+with frame("train") as store:
+    state = open_form(store)
+    left, right = st.columns([6, 5], gap="medium")
+    with left:
+        form = settings_form(state)
+    with right:
+        plan = launch_card(store, state, form)
+        train_preview.schedule(plan or form.runs)
+        train_preview.commands(plan)
+    train_preview.network(plan or form.runs)

@@ -1,0 +1,326 @@
+"""Compare: which runs it shows, what it says of them, and that its figures are those of metrics.jsonl."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from fer.config import Config, with_settings
+from fer.files import write_json_atomic
+from fer.recipes import STUDY, get_recipe
+from fer.runs import RunStore
+from fer.ui import compare
+from tests.app.conftest import ROOT, said
+
+FER, DRAWN = "f" * 32, "d" * 32
+
+
+def add(
+    run_id: str,
+    tops: list[float],
+    *,
+    recipe: str = "baseline",
+    state: str = "finished",
+    fingerprint: str = FER,
+    seed: int = 0,
+    lr: float = 0.001,
+    shift: float = 0.0,
+    created: float = 0.0,
+    **settings: Any,
+) -> None:
+    """A run folder with a network's facts and figures that differ from epoch to epoch; shift moves the losses."""
+    store = RunStore()
+    changes = {
+        "train.epochs": max(len(tops), 1),
+        "seed": seed,
+        **{k.replace("__", "."): v for k, v in settings.items()},
+    }
+    data = {"fingerprint": fingerprint, "synthetic": fingerprint == DRAWN}
+    store.create(with_settings(get_recipe(recipe).config(), changes), recipe=recipe, data=data, run_id=run_id)
+    if created:
+        record = json.loads((store.folder(run_id) / "config.json").read_text())
+        write_json_atomic(store.folder(run_id) / "config.json", {**record, "created": created})
+    write_json_atomic(store.folder(run_id) / "model.json", {"num_params": 423751, "multiply_adds": 26519936})
+    for e, top in enumerate(tops, 1):
+        row = {
+            "epoch": e,
+            "lr": lr,
+            "train_loss": 1.7 / e + shift,
+            "train_top1": 0.3 + 0.1 * e,
+            "val_loss": 1.4 + 0.1 * e + shift,
+            "val_top1": top,
+        }
+        store.append_metrics(run_id, {**row, "val_macro_f1": top - 0.04, "epoch_seconds": 20.0 + e})
+    store.write_status(run_id, {"state": state, "epoch": len(tops), "steps_per_epoch": 10})
+
+
+def chosen(at: AppTest) -> list[str]:
+    return at.multiselect(key="compare-runs").value
+
+
+def figures(at: AppTest) -> pd.DataFrame:
+    return at.dataframe[0].value.set_index("run")
+
+
+@pytest.fixture
+def study() -> None:
+    for i, recipe in enumerate(STUDY):
+        add(recipe, [0.4, 0.5 + i / 100, 0.45], recipe=recipe, shift=i / 10)
+
+
+def test_empty_store_sends_to_train(open_page) -> None:
+    at = open_page("compare")
+    assert not at.exception
+    assert "There is no run to compare yet." in said(at)
+    assert not at.multiselect
+
+
+def test_opens_on_the_study(open_page, study) -> None:
+    add("newer", [0.9], shift=3)
+    at = open_page("compare")
+    assert not at.exception
+    assert chosen(at) == list(STUDY)
+    assert "grouped-conv is best: 53.00 % val top-1" in said(at)
+    assert "Next: exponential-decay, 1.00 points behind" in said(at)
+    assert len(at.get("plotly_chart")) == 2
+
+
+def test_without_the_study_opens_on_the_newest_finished(open_page) -> None:
+    for i in range(6):
+        add(f"run-{i}", [0.3 + i / 100], shift=i, created=1000.0 + i)
+    add("going", [0.3], state="stopped", shift=9, created=2000.0)
+    assert chosen(open_page("compare")) == ["run-5", "run-4", "run-3", "run-2"]
+
+
+def test_one_run(open_page) -> None:
+    add("only", [0.3, 0.41, 0.4])
+    at = open_page("compare")
+    assert not at.exception
+    assert "only reaches 41.00 % val top-1" in said(at)
+    assert "There is one run, so nothing differs." in said(at)
+
+
+def test_url_chooses_in_its_order(open_page, study) -> None:
+    at = open_page("compare", run=["step-decay", "baseline"])
+    assert chosen(at) == ["step-decay", "baseline"]
+    assert list(figures(at).index) == ["step-decay", "baseline"]
+
+
+def test_unknown_and_broken_runs_are_named_and_left_out(open_page, study) -> None:
+    broken = RunStore().root / "torn"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"sch')
+    at = open_page("compare", run=["baseline", "gone<b>", "torn"])
+    assert not at.exception
+    assert chosen(at) == ["baseline"]
+    assert "there is no such run: gone<b>" in said(at)
+    assert "its folder is damaged: torn (config.json is damaged" in said(at)
+
+
+def test_only_a_broken_run_is_like_none(open_page) -> None:
+    (RunStore().root / "torn").mkdir(parents=True)
+    at = open_page("compare")
+    assert not at.exception
+    assert "There is no run to compare yet." in said(at)
+
+
+def test_choosing_writes_the_url_and_clearing_asks_for_a_choice(open_page, study) -> None:
+    at = open_page("compare")
+    assert "run" not in at.query_params
+    at.multiselect(key="compare-runs").set_value(["baseline", "grouped-conv"]).run()
+    assert at.query_params["run"] == ["baseline", "grouped-conv"]
+    at.multiselect(key="compare-runs").set_value([]).run()
+    assert not at.exception
+    assert chosen(at) == []
+    assert "Choose one or more runs" in said(at)
+
+
+def test_changed_url_wins_over_the_picker(open_page, study) -> None:
+    at = open_page("compare", run=["baseline"])
+    at.query_params["run"] = ["step-decay", "grouped-conv"]
+    at.run()
+    assert chosen(at) == ["step-decay", "grouped-conv"]
+
+
+def test_more_runs_than_a_figure_can_show(open_page) -> None:
+    names = [f"run-{i:02}" for i in range(compare.MAX_RUNS + 2)]
+    for i, name in enumerate(names):
+        add(name, [0.3], shift=i)
+    at = open_page("compare", run=names)
+    assert not at.exception
+    assert chosen(at) == names[: compare.MAX_RUNS]
+    assert "run-12, run-13" in said(at)
+
+
+def test_archived_run_is_shown_only_when_asked_for(open_page, study) -> None:
+    RunStore().annotate("step-decay", archived=True)
+    assert chosen(open_page("compare")) == ["baseline", "exponential-decay", "grouped-conv"]
+    assert chosen(open_page("compare", run="step-decay")) == ["step-decay"]
+
+
+def test_table_and_csv_hold_the_figures_of_metrics_jsonl(open_page, study) -> None:
+    at = open_page("compare", run=["baseline", "step-decay"])
+    rows = [json.loads(line) for line in (RunStore().root / "step-decay" / "metrics.jsonl").read_text().splitlines()]
+    best, last = rows[1], rows[2]
+    shown = figures(at).loc["step-decay"]
+    assert shown["best_val_top1"] == pytest.approx(100 * best["val_top1"])
+    assert shown["best_epoch"] == 2
+    assert shown["last_val_top1"] == pytest.approx(100 * last["val_top1"])
+    assert shown["train_top1_at_best"] == pytest.approx(100 * best["train_top1"])
+    assert shown["gap_at_best"] == pytest.approx(100 * (best["train_top1"] - best["val_top1"]))
+    assert (shown["lowest_val_loss"], shown["last_val_loss"]) == (rows[0]["val_loss"], last["val_loss"])
+    assert shown["val_macro_f1_at_best"] == pytest.approx(100 * best["val_macro_f1"])
+    assert (shown["num_params"], shown["multiply_adds"], shown["epoch_seconds_median"]) == (423751, 26.519936, 22.0)
+    assert (shown["epochs_done"], shown["epochs_asked"], shown["seed"], shown["state"]) == (3, 3, 0, "✓ finished")
+
+    runs = [RunStore().get(i) for i in ("baseline", "step-decay")]
+    table = pd.read_csv(io.StringIO(compare.summary(runs).to_csv(index=False)), float_precision="round_trip").set_index(
+        "id"
+    )
+    assert table.loc["step-decay", "best_val_top1"] == best["val_top1"]
+    assert table.loc["step-decay", "last_val_loss"] == last["val_loss"]
+    assert table.loc["step-decay", "gap_at_best"] == best["train_top1"] - best["val_top1"]
+    assert [b.label for b in at.get("download_button")] == ["Download as CSV"]
+
+
+def test_side_by_side_has_one_chart_a_run(open_page, study) -> None:
+    at = open_page("compare", view="Side by side")
+    assert not at.exception
+    assert len(at.get("plotly_chart")) == 4
+
+
+def test_other_curves_by_url(open_page, study) -> None:
+    at = open_page("compare", curves="Learning rate")
+    assert not at.exception
+    (chart,) = at.get("plotly_chart")
+    assert chart.proto.alt.startswith("Learning rate against epoch. baseline: 0.001 in epoch 1")
+
+
+def test_settings_show_differences_and_all_on_request(open_page, study) -> None:
+    at = open_page("compare", run=["baseline", "step-decay"])
+    shown = at.dataframe[1].value.set_index("setting")
+    assert list(shown.index) == ["schedule.name"]
+    assert list(shown.loc["schedule.name", ["baseline", "step-decay"]]) == ["constant", "step"]
+    at.toggle(key="all-settings").set_value(True).run()
+    every = at.dataframe[1].value.set_index("setting")
+    assert every.loc["schedule.name", "differs"] == "≠" and every.loc["optim.lr", "differs"] == ""
+    assert every.loc["optim.lr", "baseline"] == "0.001"
+
+
+def test_different_data_are_not_compared(open_page) -> None:
+    add("photos", [0.3, 0.5])
+    add("drawn", [0.8, 0.9], fingerprint=DRAWN, shift=1)
+    at = open_page("compare", run=["photos", "drawn"])
+    assert not at.exception
+    assert "Different data: these figures cannot be compared" in said(at)
+    assert "is best" not in said(at)
+    assert "On sample (synthetic): drawn reaches 90.00 % val top-1" in said(at)
+    assert "Synthetic: drawn was trained on faces drawn" in said(at)
+
+
+def test_held_out_share_of_train_counts_as_different_data(open_page) -> None:
+    add("whole", [0.3, 0.5])
+    add("part", [0.8, 0.9], shift=1, data__val_fraction=0.2)
+    at = open_page("compare", run=["whole", "part"])
+    assert "Different data" in said(at)
+    assert "20 % of train held out" in said(at)
+
+
+def test_identical_figures_of_different_settings_are_flagged(open_page) -> None:
+    tops = [0.3, 0.4, 0.45, 0.5, 0.48, 0.47, 0.5]
+    add("step", tops, recipe="step-decay")
+    add("expo", tops, recipe="exponential-decay")
+    at = open_page("compare", run=["step", "expo"])
+    assert "step and expo have identical figures to the last digit in all 7 epochs" in said(at)
+    assert "One of them did not run what its name says." in said(at)
+
+
+def test_identical_figures_of_identical_rates_are_explained(open_page) -> None:
+    add("base", [0.3, 0.4])
+    add("step", [0.3, 0.4], recipe="step-decay")  # the first cut comes after 5 epochs
+    at = open_page("compare", run=["base", "step"])
+    assert "it was the same training" in said(at)
+    assert not at.warning
+
+
+def test_repetition_and_slightly_different_histories_are_not_flagged() -> None:
+    add("first", [0.3, 0.4])
+    add("again", [0.3, 0.4])
+    add("other", [0.3, 0.4], recipe="cosine", shift=1e-9)
+    assert compare.twins(RunStore().runs()) == []
+
+
+def test_equal_top1_is_a_tie(open_page) -> None:
+    add("a", [0.3, 0.4])
+    add("b", [0.4, 0.3], recipe="cosine", shift=1)
+    assert "b has exactly as many right" in said(open_page("compare", run=["a", "b"]))
+
+
+def test_unfinished_runs_are_marked(open_page) -> None:
+    add("done", [0.3, 0.4])
+    add("cut", [0.35], state="stopped", shift=1, train__epochs=9)
+    add("queue", [], state="queued", shift=2, train__epochs=5)
+    at = open_page("compare", run=["done", "cut", "queue"])
+    assert not at.exception
+    assert "Not trained to the end: cut (stopped after 1 of 9 epochs)" in said(at)
+    assert "Still training, figures so far: queue (queued, 0 of 5 epochs)" in said(at)
+    assert at.toggle(key="follow").value is True
+    assert pd.isna(figures(at).loc["queue", "best_val_top1"])
+
+
+def test_run_without_an_epoch_says_that_curves_will_come(open_page) -> None:
+    add("queue", [], state="queued")
+    at = open_page("compare")
+    assert not at.exception
+    assert "None of these runs has finished an epoch yet." in said(at)
+    assert not at.get("plotly_chart")
+
+
+def test_damaged_line_of_metrics_is_named(open_page) -> None:
+    add("torn", [0.3, 0.4])
+    with open(RunStore().root / "torn" / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 3, "lr"')
+    at = open_page("compare")
+    assert not at.exception
+    assert "torn: metrics.jsonl: 1 line that cannot be read left out" in said(at)
+
+
+def test_names_that_look_like_markup_and_names_given_twice(open_page) -> None:
+    add("a", [0.3])
+    add("b", [0.4], recipe="cosine", shift=1)
+    for run_id in ("a", "b"):
+        RunStore().annotate(run_id, name="**<b>same</b>** $x$")
+    at = open_page("compare", run=["a", "b"])
+    assert not at.exception
+    assert list(figures(at).index) == ["**<b>same</b>** $x$ (a)", "**<b>same</b>** $x$ (b)"]
+    legend = " ".join(e.proto.body for e in at.get("html"))
+    assert "&lt;b&gt;same&lt;/b&gt;" in legend and "<b>same" not in legend
+
+
+def test_page_does_not_load_torch(tmp_path: Path) -> None:
+    add("baseline", [0.3, 0.4])
+    code = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        f"at = AppTest.from_file({str(ROOT / 'streamlit_app.py')!r}, default_timeout=60)\n"
+        "at.switch_page('pages/compare.py'); at.run()\n"
+        "assert not at.exception and at.dataframe\n"
+        "assert 'torch' not in sys.modules, 'torch was loaded'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_of_configs_that_agree_are_none() -> None:
+    add("a", [0.3])
+    add("b", [0.3])
+    runs = RunStore().runs()
+    assert compare.settings_table(runs, everything=False).empty
+    assert len(compare.settings_table(runs, everything=True)) == len(compare.flatten(Config()))

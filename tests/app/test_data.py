@@ -1,0 +1,92 @@
+"""Data: the sample faces, a prepared set, importing good and bad files."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from fer.data import dataset
+from fer.data.dataset import CLASSES, Dataset
+
+
+def small(name: str, n: int = 70) -> Dataset:
+    rng = np.random.default_rng(0)
+    return Dataset(
+        name,
+        rng.integers(0, 256, (n, 48, 48), dtype=np.uint8),
+        np.arange(n) % 7,
+        (np.arange(n) >= n // 2).astype(np.uint8),
+        np.array([f"{i}" for i in range(n)]),
+        meta={"spec": {"dimensions": {"48 x 48": n}}, "split_note": "No separate test split here."},
+    )
+
+
+@pytest.fixture
+def page(open_page) -> AppTest:
+    dataset.save(small("faces"))
+    return open_page("data")
+
+
+def zipped(folder: Path) -> Path:
+    path = folder / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for split in ("train", "test"):
+            for i, name in enumerate(CLASSES):
+                picture = io.BytesIO()
+                Image.fromarray(np.full((48, 48), 20 * i, np.uint8)).save(picture, "PNG")
+                archive.writestr(f"{split}/{name}/{i}.png", picture.getvalue())
+    return path
+
+
+def test_shows_counts_and_the_note_on_splits(page: AppTest) -> None:
+    assert not page.exception
+    assert [m.value for m in page.metric] == ["70", "35", "35"]
+    assert any("No separate test split" in c.value for c in page.caption)
+
+
+def test_sample_faces_are_called_synthetic(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = small("sample")
+    drawn.meta["synthetic"] = True
+    dataset.save(drawn)
+    page.selectbox[0].select("sample").run()
+    assert not page.exception
+    assert "Synthetic faces" in page.info[0].value
+
+
+def test_import_by_path_prepares_and_shows_it(page: AppTest, tmp_path: Path) -> None:
+    page.text_input[0].set_value(str(zipped(tmp_path)))
+    page.text_input[1].set_value("mine")
+    page.button[-1].click().run()
+    assert not page.exception
+    assert "mine" in dataset.prepared()
+    assert any("'mine' is prepared" in s.value for s in page.success)
+    assert page.selectbox[0].value == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "says"),
+    [
+        ("", "mine", "There is nothing to import"),
+        ("/no/such/file.zip", "mine", "file.zip"),
+        ("SET", "Bad Name", "cannot name a data set"),
+        ("SET", "sample", "belongs to the built-in faces"),
+        ("SET", "faces", "There is a data set 'faces' already"),
+    ],
+)
+def test_what_cannot_be_imported_is_said_and_nothing_changes(
+    page: AppTest, tmp_path: Path, path: str, name: str, says: str
+) -> None:
+    before = dataset.load("faces").fingerprint
+    page.text_input[0].set_value(str(zipped(tmp_path)) if path == "SET" else path)
+    page.text_input[1].set_value(name)
+    page.button[-1].click().run()
+    assert not page.exception
+    assert says in page.error[0].value.replace("\\", "")
+    assert dataset.prepared() == ["faces"]
+    assert dataset.load("faces").fingerprint == before

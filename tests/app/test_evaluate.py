@@ -1,0 +1,202 @@
+"""Evaluate: nothing to show, a saved report, none yet, other data, a store that cannot be written, damaged files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fer.data import dataset
+from fer.data.dataset import CLASSES
+from fer.ui.evaluate import confusion_sentences
+from tests.app.conftest import said
+from tests.conftest import draw_blobs
+
+
+def metrics(at) -> dict[str, str]:
+    return {m.label: m.value for m in at.metric}
+
+
+def figure(at) -> dict:
+    return json.loads(at.get("plotly_chart")[0].proto.spec)
+
+
+def set_record(run, **data) -> None:
+    path = run.path / "config.json"
+    record = json.loads(path.read_text())
+    record["data"].update(data)
+    path.write_text(json.dumps(record))
+
+
+def press_evaluate(at):
+    return at.button(key="evaluate").click().run()
+
+
+def test_an_empty_store_says_what_to_do(open_page) -> None:
+    at = open_page("evaluate")
+    assert not at.exception
+    assert "There is no network to look into yet" in said(at)
+
+
+def test_a_run_without_weights_and_report_is_nothing_to_look_into(open_page, add_run) -> None:
+    add_run("queued", [], state="queued")
+    assert "There is no network to look into yet" in said(open_page("evaluate"))
+
+
+def test_a_saved_report_is_shown_at_once(open_page, finished_run) -> None:
+    report = finished_run.report("val")
+    at = open_page("evaluate")
+    assert not at.exception
+    assert metrics(at) == {
+        "Top-1": f"{100 * report['top1']:.2f} %",
+        "Macro F1": f"{100 * report['macro_f1']:.2f} %",
+        "Loss": f"{report['loss']:.4f}",
+        "Pictures": "70",
+    }
+    table = at.dataframe[0].value
+    assert list(table["Class"]) == list(CLASSES) and table["Pictures"].sum() == 70
+    assert table["Recall"][0] == pytest.approx(100 * report["per_class"]["angry"]["recall"])
+    assert not [b for b in at.button if b.key == "evaluate"]
+
+
+def test_the_numbers_in_the_cells_follow_the_url(open_page, finished_run) -> None:
+    counts = figure(open_page("evaluate"))["data"][1]["text"]
+    assert sum(int(t) for t in counts) == 70
+    by_row = figure(open_page("evaluate", view="By row"))["data"][1]["text"]
+    assert all(t.endswith("%") for t in by_row)
+
+
+def test_a_missing_report_is_made_at_the_press_of_a_button_and_kept(open_page, finished_run, store) -> None:
+    (finished_run.path / "report.json").unlink()
+    at = open_page("evaluate")
+    assert "Not evaluated yet" in said(at) and not at.metric
+    press_evaluate(at)
+    assert not at.exception and metrics(at)["Pictures"] == "70"
+    kept = store.get("done").report("val")
+    assert kept["top1"] == finished_run.best["val_top1"]
+
+
+def test_another_split_is_evaluated_on_request(open_page, finished_run) -> None:
+    at = press_evaluate(open_page("evaluate", split="train"))
+    assert not at.exception and metrics(at)["Pictures"] == "140"
+
+
+def test_another_data_set_with_the_same_classes_can_be_chosen_and_is_named(open_page, finished_run) -> None:
+    dataset.save(replace(draw_blobs(seed=5), name="twin", fingerprint=""))
+    dataset.save(replace(draw_blobs(seed=6), name="stranger", classes=("a", *CLASSES[1:]), fingerprint=""))
+    set_record(finished_run, split_note="Only one split is held out.")
+    assert "Only one split is held out." in said(open_page("evaluate"))
+    at = open_page("evaluate", data="twin")
+    assert at.selectbox[1].options == ["tiny", "twin", "sample"]
+    press_evaluate(at)
+    assert not at.exception and metrics(at)["Pictures"] == "70"
+    assert "Evaluated on twin; the run was trained on tiny." in said(at)
+    assert "Only one split" not in said(at), "that is said of the other data set"
+
+
+def test_without_the_data_set_the_saved_report_still_shows(open_page, finished_run, tmp_path) -> None:
+    (tmp_path / "data" / "tiny.npz").unlink()
+    at = open_page("evaluate")
+    assert not at.exception and metrics(at)["Pictures"] == "70"
+
+
+def test_without_data_set_and_report_the_button_explains(open_page, finished_run, tmp_path) -> None:
+    (tmp_path / "data" / "tiny.npz").unlink()
+    (finished_run.path / "report.json").unlink()
+    at = press_evaluate(open_page("evaluate"))
+    assert not at.exception
+    assert "There is no prepared data set 'tiny'" in said(at)
+
+
+def test_data_that_changed_since_the_training_is_said(open_page, finished_run) -> None:
+    (finished_run.path / "report.json").unlink()
+    dataset.save(draw_blobs(seed=9))
+    at = press_evaluate(open_page("evaluate"))
+    assert not at.exception and metrics(at)["Pictures"] == "70"
+    assert "is no longer the one that the run was trained on" in said(at)
+
+
+def test_a_store_that_cannot_be_written_still_gives_the_answer(open_page, finished_run, store, read_only) -> None:
+    (finished_run.path / "report.json").unlink()
+    read_only(store.root)
+    at = press_evaluate(open_page("evaluate"))
+    assert not at.exception and metrics(at)["Pictures"] == "70"
+    assert "lasts for this session only" in said(at)
+
+
+def test_a_report_without_weights_shows_and_offers_no_other(open_page, finished_run) -> None:
+    (finished_run.path / "best.safetensors").unlink()
+    assert metrics(open_page("evaluate"))["Pictures"] == "70"
+    at = open_page("evaluate", split="train")
+    assert "The run has no weights" in said(at) and not [b for b in at.button if b.key == "evaluate"]
+
+
+def test_a_report_of_an_earlier_epoch_can_be_renewed(open_page, finished_run, store) -> None:
+    report = finished_run.report("val")
+    store.save_report("done", finished_run.fingerprint, "val", {**report, "epoch": 99, "n": 1})
+    at = open_page("evaluate")
+    assert "This report is of epoch 99" in said(at)
+    press_evaluate(at)
+    assert metrics(at)["Pictures"] == "70" and "This report is of epoch" not in said(at)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"confusion_matrix": [[1]]},
+        {"per_class": {}},
+        {"top1": None},
+        {"classes": 7},
+        {"per_class": {c: {"precision": 1} for c in CLASSES}},
+    ],
+)
+def test_a_damaged_report_counts_as_none(open_page, finished_run, damage) -> None:
+    path = finished_run.path / "report.json"
+    content = json.loads(path.read_text())
+    content["reports"][finished_run.fingerprint]["val"].update(damage)
+    path.write_text(json.dumps(content))
+    at = open_page("evaluate")
+    assert not at.exception and "Not evaluated yet" in said(at)
+
+
+def test_a_damaged_data_set_beside_it_hides_nothing(open_page, finished_run, tmp_path) -> None:
+    (tmp_path / "data" / "other.npz").write_bytes(b"PK no")
+    at = open_page("evaluate")
+    assert not at.exception and metrics(at)["Pictures"] == "70"
+    assert at.selectbox[1].options == ["tiny", "sample"]
+
+
+def test_damaged_weights_are_a_sentence(open_page, finished_run) -> None:
+    (finished_run.path / "report.json").unlink()
+    (finished_run.path / "best.safetensors").write_bytes(b"\0" * 64)
+    at = press_evaluate(open_page("evaluate"))
+    assert not at.exception and "damaged" in at.error[0].value
+
+
+def test_a_broken_run_is_left_out_and_named_by_a_link(open_page, finished_run, store) -> None:
+    (store.root / "broken").mkdir()
+    (store.root / "broken" / "config.json").write_text("{")
+    at = open_page("evaluate", run="broken")
+    assert not at.exception and at.selectbox[0].value == "done"
+    assert "The link names the run broken" in said(at)
+
+
+def test_with_many_runs_the_best_on_photographs_comes_first(open_page, finished_run, store) -> None:
+    for run_id in ("a-copy", "b-copy"):
+        shutil.copytree(finished_run.path, store.root / run_id)
+    set_record(finished_run, synthetic=True)
+    at = open_page("evaluate")
+    assert not at.exception
+    assert at.selectbox[0].value in ("a-copy", "b-copy") and len(at.selectbox[0].options) == 3
+    assert "Synthetic" not in said(at)
+    at.selectbox[0].set_value("done").run()
+    assert "Synthetic: done was trained on faces drawn by FER Lab" in said(at)
+
+
+def test_the_biggest_confusions_are_sentences() -> None:
+    matrix = np.diag([384, 100])
+    matrix[0, 1] = 112
+    assert confusion_sentences(matrix, ["fear", "sad"]) == ["fear is most often taken for sad: 112 of 496."]

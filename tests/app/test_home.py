@@ -1,0 +1,49 @@
+"""Home: empty, with one run, with many, with a broken one."""
+
+from __future__ import annotations
+
+import json
+
+from fer.runs import RunStore
+from tests.app.conftest import said
+
+
+def test_empty_store_says_what_to_do(open_page) -> None:
+    home = open_page("home")
+    assert not home.exception
+    assert "No run has finished an epoch yet" in said(home)
+
+
+def test_best_run_is_the_first_thing(open_page, add_run) -> None:
+    add_run("weak", [0.40])
+    add_run("strong-one", [0.50, 0.5512, 0.54])
+    home = open_page("home")
+    assert not home.exception
+    assert "strong-one" in said(home)
+    assert [m.value for m in home.metric] == ["55.1 %", "2 of 3"]
+    assert "a gap of 36 points" in said(home)
+
+
+def test_photographs_come_before_synthetic_faces(open_page, add_run) -> None:
+    add_run("drawn", [0.90], synthetic=True)
+    add_run("real", [0.50])
+    home = open_page("home")
+    assert home.metric[0].value == "50.0 %"
+
+
+def test_a_broken_run_hides_nothing(open_page, add_run) -> None:
+    add_run("fine", [0.5])
+    broken = RunStore().root / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"sch')
+    home = open_page("home")
+    assert not home.exception
+    assert home.metric[0].value == "50.0 %"
+
+
+def test_a_name_from_a_user_is_never_markup(open_page, add_run) -> None:
+    add_run("named", [0.5])
+    (RunStore().folder("named") / "notes.json").write_text(json.dumps({"name": "[x](http://e) <b>:red[y]"}))
+    home = open_page("home")
+    assert not home.exception
+    assert any(r"\[x\]\(http\:" in e.value for e in home.subheader)

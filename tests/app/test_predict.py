@@ -1,0 +1,329 @@
+"""Predict: no network to ask, photos of every kind, files that are none, the whole picture, examples, and privacy."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from skimage import data as pictures
+
+from fer.data.dataset import CLASSES
+from fer.images import MAX_PHOTO_BYTES
+from fer.predict import Predictor
+from fer.ui import predict as parts
+from tests.app.conftest import said
+
+
+def encode(picture: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> np.ndarray:
+    """(512, 512, 3): one face, rather large, near the upper middle."""
+    return pictures.astronaut()
+
+
+def upload(at, *files: tuple[str, bytes]):
+    at.file_uploader[0].set_value([(name, content, "image/png") for name, content in files])
+    return at.run()
+
+
+def charts(at) -> int:
+    return len(at.get("plotly_chart"))
+
+
+def set_record(run, **data) -> None:
+    path = run.path / "config.json"
+    record = json.loads(path.read_text())
+    record["data"].update(data)
+    path.write_text(json.dumps(record))
+
+
+# --- the run
+
+
+def test_without_a_network_the_page_says_what_to_do(open_page, add_run) -> None:
+    add_run("no-weights", [0.4])
+    at = open_page("predict")
+    assert not at.exception and not at.file_uploader
+    assert "There is no trained network to ask yet" in said(at)
+
+
+def test_a_newcomer_is_told_what_to_do_and_no_camera_opens(open_page, finished_run) -> None:
+    at = open_page("predict")
+    assert not at.exception and not at.camera_input
+    assert "Nothing uploaded yet" in said(at)
+    assert "banned in the European Union since February 2025" in said(at)
+    assert at.query_params["run"] == "done"
+
+
+def test_the_camera_is_there_when_asked_for(open_page, finished_run) -> None:
+    at = open_page("predict", **{"from": "Camera"})
+    assert not at.exception and at.camera_input and not at.file_uploader
+
+
+def test_a_synthetic_run_says_so_before_it_sees_a_photo(open_page, finished_run) -> None:
+    assert not open_page("predict").warning
+    set_record(finished_run, synthetic=True)
+    at = open_page("predict")
+    assert "Trained on synthetic faces" in at.warning[0].value
+    kinds = [e.type for e in at.main]
+    assert kinds.index("warning") < kinds.index("file_uploader")
+
+
+def test_a_run_with_damaged_weights_is_a_sentence_and_another_can_be_chosen(open_page, finished_run) -> None:
+    (finished_run.path / "best.safetensors").write_bytes(b"\0" * 100)
+    at = open_page("predict")
+    assert not at.exception
+    assert "damaged" in at.error[0].value and at.selectbox
+
+
+def test_a_broken_run_is_not_offered(open_page, finished_run, store) -> None:
+    (store.root / "broken").mkdir()
+    (store.root / "broken" / "config.json").write_text("{")
+    (store.root / "broken" / "best.safetensors").write_bytes(b"x")
+    at = open_page("predict", run="broken")
+    assert not at.exception and at.selectbox[0].value == "done"
+    assert "The link names the run broken" in said(at)
+
+
+# --- photos
+
+
+def test_a_face_gets_a_box_a_label_in_words_and_seven_bars(open_page, finished_run, astronaut) -> None:
+    at = upload(open_page("predict"), ("astronaut.jpg", encode(astronaut, "JPEG", quality=95)))
+    assert not at.exception and not at.error
+    words = said(at)
+    assert "astronaut.jpg" in words and "512 x 512 pixels. 1 face." in words and "The face looks " in words
+    assert charts(at) == 1 and len(at.image) == 2
+    table = at.dataframe[0].value
+    shares = table[list(CLASSES)].iloc[0].astype(float)
+    assert shares.sum() == pytest.approx(100, abs=0.01)
+    assert table["label"][0] == shares.idxmax() and table["confidence"][0] == pytest.approx(shares.max())
+
+
+def test_many_photos_one_of_them_bad(open_page, finished_run, astronaut) -> None:
+    two = np.hstack([astronaut, astronaut[:, ::-1]])
+    files = [
+        ("two.png", encode(two)),
+        ("broken.jpg", encode(astronaut, "JPEG")[:5000]),
+        ("nobody.png", encode(np.full((200, 300), 120, dtype=np.uint8))),
+    ]
+    at = upload(open_page("predict"), *files)
+    assert not at.exception
+    words = said(at)
+    assert "2 faces, the biggest first" in words and "Face 2 looks " in words
+    assert [e.value.replace("\\", "") for e in at.error] == [
+        "'broken.jpg' is damaged or incomplete and cannot be read. Save it again as a JPEG, PNG, WebP, BMP, TIFF or GIF picture."
+    ]
+    assert "No face found." in words
+    table = at.dataframe[0].value
+    assert list(table["photo"]) == ["two.png", "two.png", "broken.jpg", "nobody.png"]
+    assert table["problem"][3] == "no face found"
+
+
+def test_without_a_face_the_whole_picture_can_be_used(open_page, finished_run) -> None:
+    at = upload(open_page("predict"), ("plain.png", encode(np.full((200, 300), 120, dtype=np.uint8))))
+    assert charts(at) == 0
+    at.toggle[0].set_value(True).run()
+    assert not at.exception and charts(at) == 1 and "The face looks" in said(at)
+    at.toggle[0].set_value(False).run()
+    assert charts(at) == 0 and "No face found" in said(at)
+
+
+def test_a_48_pixel_picture_goes_straight_in(open_page, finished_run, tiny) -> None:
+    at = upload(open_page("predict"), ("crop.png", encode(tiny.images[150])))
+    expected = Predictor("done").predict(tiny.images[150])[0]
+    row = at.dataframe[0].value.iloc[0]
+    assert [row[c] / 100 for c in CLASSES] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def turned(astronaut: np.ndarray) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise for viewing
+    return encode(Image.fromarray(np.rot90(astronaut).copy()), "JPEG", exif=exif)
+
+
+def test_a_photo_that_lies_on_its_side_is_turned_upright(open_page, finished_run, astronaut) -> None:
+    at = upload(open_page("predict"), ("phone.jpg", turned(astronaut)))
+    assert not at.exception and "1 face." in said(at)
+
+
+def test_kinds_of_pictures_that_phones_and_scanners_make(open_page, finished_run, astronaut) -> None:
+    image = Image.fromarray(astronaut)
+    grey16 = np.asarray(image.convert("L")).astype(np.uint16) * 257
+    files = [
+        ("cmyk.jpg", encode(image.convert("CMYK"), "JPEG")),
+        ("deep.png", encode(Image.fromarray(grey16))),
+        ("moving.gif", encode(image, "GIF", save_all=True, append_images=[image.rotate(90)])),
+        ("clear.webp", encode(image.convert("RGBA"), "WEBP")),
+        ("old.bmp", encode(image, "BMP")),
+        ("scan.tiff", encode(image, "TIFF")),
+    ]
+    at = upload(open_page("predict"), *files)
+    assert not at.exception and not at.error
+    assert list(at.dataframe[0].value["face"]) == [1] * 6
+
+
+@pytest.mark.timeout(240)
+def test_a_picture_of_64_megapixels_is_answered(open_page, finished_run) -> None:
+    at = open_page("predict")
+    at.default_timeout = 200
+    upload(at, ("huge.png", encode(Image.new("RGB", (8000, 8000), "teal"), compress_level=1)))
+    assert not at.exception and "8,000 x 8,000 pixels" in said(at)
+
+
+def hostile(astronaut: np.ndarray) -> dict[str, bytes]:
+    rng = random.Random(0)
+    jpeg = encode(astronaut, "JPEG")
+    return {
+        "empty.png": b"",
+        "text.jpg": b"hello",
+        "paper.jpg": b"%PDF-1.7 hello",
+        "archive.png": b"PK\x03\x04" + bytes(200),
+        "drawing.png": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "noise.webp": rng.randbytes(4000),
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "head-only.png": encode(astronaut)[:60],
+        "bomb.png": encode(Image.new("1", (30_000, 30_000))),
+        "too-large.bmp": b"BM" + bytes(MAX_PHOTO_BYTES),
+    }
+
+
+def test_what_is_no_picture_gets_a_sentence_each(open_page, finished_run, astronaut) -> None:
+    files = hostile(astronaut)
+    at = upload(open_page("predict"), *files.items())
+    assert not at.exception
+    assert len(at.error) == len(files)
+    for name, error in zip(files, at.error, strict=True):
+        assert name in error.value.replace("\\", "") and "Traceback" not in error.value
+
+
+def test_a_file_name_is_never_markup_and_never_a_formula(open_page, finished_run, tiny) -> None:
+    name = "=cmd|'x'![a](http://e):red[y].png"
+    at = upload(open_page("predict"), (name, encode(tiny.images[0])))
+    assert not at.exception
+    title = at.subheader[0].value
+    assert r"\[a\]\(" in title and ":red[" not in title
+    assert at.dataframe[0].value["photo"][0] == "'" + name
+    rows = parts.result_rows([parts.answer(Predictor("done"), encode(tiny.images[0]), name)], CLASSES)
+    table = pd.read_csv(io.BytesIO(parts.as_csv(rows)))
+    assert table["photo"][0] == "'" + name
+
+
+@pytest.mark.parametrize("name", ["=a", "+a", "-a", "@a", " =a", "\t=a", "\n=a"])
+def test_formula_beginnings_are_made_harmless(name: str) -> None:
+    assert parts.as_csv([{"photo": name}]).decode().splitlines()[1].lstrip('"').startswith("'")
+
+
+def test_the_csv_holds_fractions_and_boxes(finished_run, astronaut) -> None:
+    found = [
+        parts.answer(Predictor("done"), encode(astronaut), "a.png"),
+        parts.answer(Predictor("done"), b"no picture", "b.png"),
+    ]
+    table = pd.read_csv(io.BytesIO(parts.as_csv(parts.result_rows(found, CLASSES))))
+    first, second = table.iloc[0], table.iloc[1]
+    assert first[list(CLASSES)].sum() == pytest.approx(1, abs=1e-5)
+    assert (first["x"], first["box_width"]) == (found[0].faces[0].box[0], found[0].faces[0].box[2])
+    assert "'b.png'" in second["problem"] and pd.isna(second["label"])
+
+
+def test_more_than_twenty_photos_are_cut_with_a_word(open_page, finished_run, tiny) -> None:
+    files = [(f"{i}.png", encode(tiny.images[i])) for i in range(22)]
+    at = upload(open_page("predict"), *files)
+    assert "You chose 22 photos; the first 20 are judged" in said(at)
+    assert len(at.dataframe[0].value) == 20
+
+
+def test_another_run_judges_the_photos_that_are_there(open_page, finished_run, store, tiny) -> None:
+    shutil.copytree(finished_run.path, store.root / "other")
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[0])))
+    other = next(i for i in ("done", "other") if i != at.selectbox[0].value)
+    at.selectbox[0].set_value(other).run()
+    assert not at.exception and at.query_params["run"] == other
+    assert len(at.dataframe[0].value) == 1
+
+
+# --- examples
+
+
+def test_one_click_shows_faces_of_the_runs_own_data(open_page, finished_run) -> None:
+    at = open_page("predict")
+    next(b for b in at.button if b.label == "Try it on example faces").click().run()
+    assert not at.exception and charts(at) == len(CLASSES)
+    words = said(at)
+    assert "from the validation pictures of tiny" in words
+    assert words.count("As labelled") + words.count("Labelled ") == len(CLASSES)
+
+
+def test_without_its_data_set_the_examples_are_drawn_and_say_so(open_page, finished_run, tmp_path) -> None:
+    (tmp_path / "data" / "tiny.npz").unlink()
+    at = open_page("predict", **{"from": "Example faces"})
+    assert not at.exception and charts(at) == len(CLASSES)
+    assert "synthetic" in said(at) and "expect mistakes" in said(at)
+
+
+def test_other_examples_are_other_faces(open_page, finished_run) -> None:
+    at = open_page("predict", **{"from": "Example faces"})
+    before = [url for image in at.image for url in image.value]
+    next(b for b in at.button if b.label == "Show other faces").click().run()
+    after = [url for image in at.image for url in image.value]
+    assert len(before) == len(after) == len(CLASSES) and before != after
+
+
+# --- privacy
+
+
+def test_a_photo_is_seen_by_its_own_session_only_and_never_written(
+    open_page, finished_run, astronaut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    files = lambda: {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}  # noqa: E731
+    before = files()
+    mine = upload(open_page("predict"), ("secret.png", encode(astronaut)))
+    yours = open_page("predict")
+    assert "secret.png" in said(mine) and "secret" not in said(yours) and not yours.dataframe
+    assert len(mine.session_state[parts._ANSWERS]) == 1 and not yours.session_state[parts._ANSWERS]
+    assert files() == before
+
+
+def test_answers_are_forgotten_with_their_photo(open_page, finished_run, astronaut, tiny) -> None:
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[0])), ("b.png", encode(tiny.images[1])))
+    assert len(at.session_state[parts._ANSWERS]) == 2
+    upload(at, ("b.png", encode(tiny.images[1])))
+    assert [a.name for a in at.session_state[parts._ANSWERS].values()] == ["b.png"]
+    at.file_uploader[0].clear().run()
+    assert not at.session_state[parts._ANSWERS]
+
+
+def test_answers_are_not_worked_out_twice(open_page, finished_run, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = parts.answer
+    monkeypatch.setattr(parts, "answer", lambda *a, **k: asked.append(a[2]) or real(*a, **k))
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[0])))
+    at.run()
+    assert asked == ["a.png"]
+
+
+def test_sessions_may_ask_one_network_at_once(finished_run, tiny, astronaut) -> None:
+    predictor = Predictor("done")
+    files = [encode(tiny.images[i]) for i in range(12)] + [encode(astronaut)] * 2
+    alone = [parts.answer(predictor, content, "x") for content in files]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda content: parts.answer(predictor, content, "x"), files))
+    for a, b in zip(alone, together, strict=True):
+        assert [f.box for f in a.faces] == [f.box for f in b.faces]
+        assert [f.probs for f in a.faces] == [pytest.approx(f.probs, abs=1e-6) for f in b.faces]
+        assert a.view == b.view

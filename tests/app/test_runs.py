@@ -1,0 +1,120 @@
+"""Runs: empty, every state, and what can be done with a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from fer import jobs
+from fer.runs import RunStore
+from tests.app.conftest import said
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No process is started; the list grows by one each time the page asks for a worker."""
+    asked: list[int] = []
+    monkeypatch.setattr(jobs, "ensure_worker", lambda store: asked.append(1))
+    return asked
+
+
+def button(at: AppTest, label: str):
+    return next(b for b in at.button if b.label == label)
+
+
+def labels(at: AppTest) -> list[str]:
+    return [b.label for b in at.button]
+
+
+def test_empty_store_says_what_to_do(open_page) -> None:
+    at = open_page("runs")
+    assert not at.exception
+    assert "There are no runs here" in said(at)
+
+
+def test_shows_figures_of_the_run_in_the_link(open_page, add_run) -> None:
+    add_run("first", [0.3, 0.41])
+    add_run("second", [0.5, 0.45])
+    at = open_page("runs", run="second")
+    assert not at.exception
+    assert at.selectbox(key="pick-run").value == "second"
+    assert [m.value for m in at.metric][:2] == ["50.00 %", "45.00 %"]
+    assert {r.split()[-1] for r in at.dataframe[0].value["state"]} == {"finished"}
+
+
+def test_unknown_run_in_the_link_is_named(open_page, add_run) -> None:
+    add_run("first", [0.3])
+    at = open_page("runs", run="gone<b>")
+    assert not at.exception
+    assert "There is no run gone<b> here" in said(at)
+
+
+def test_queued_run_can_be_stopped_and_asks_for_a_worker(open_page, add_run, no_worker) -> None:
+    add_run("waiting", [], state="queued")
+    at = open_page("runs")
+    assert no_worker
+    button(at, "Stop").click().run()
+    assert not at.exception
+    assert RunStore().get("waiting").state == "stopped"
+    assert "Stop" not in labels(at)
+    assert "Resume" in labels(at)
+
+
+def test_lost_run_says_so_and_can_be_resumed(open_page, add_run) -> None:
+    add_run("gone", [0.3], state="running", epochs=5)
+    at = open_page("runs")
+    assert "Its process is gone" in said(at)
+    button(at, "Resume").click().run()
+    assert not at.exception
+    assert RunStore().get("gone").state == "queued"
+
+
+def test_failed_run_shows_its_reason(open_page, add_run) -> None:
+    add_run("bad", [0.3], epochs=5)
+    store = RunStore()
+    store.write_status("bad", {"state": "failed", "error": "The disk is full. Free some space."})
+    at = open_page("runs")
+    assert "The disk is full. Free some space." in said(at)
+
+
+def test_broken_run_is_named_and_can_only_be_removed(open_page, add_run) -> None:
+    add_run("fine", [0.3])
+    broken = RunStore().root / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"sch')
+    at = open_page("runs", run="broken")
+    assert not at.exception
+    assert "config.json is damaged" in said(at)
+    assert "Delete" in labels(at)
+    assert "Resume" not in labels(at)
+
+
+def test_shipped_run_is_neither_renamed_nor_deleted(open_page, add_run) -> None:
+    add_run("baseline", [0.3])
+    (RunStore().root / "shipped.json").write_text(json.dumps(["baseline"]))
+    at = open_page("runs")
+    assert "Delete" not in labels(at)
+    assert not [t for t in at.text_input if t.label == "Name"]
+    button(at, "Archive").click().run()
+    assert RunStore().get("baseline").notes.archived
+
+
+def test_rename(open_page, add_run) -> None:
+    add_run("mine", [0.3])
+    at = open_page("runs")
+    next(t for t in at.text_input if t.label == "Name").set_value("My *best* run").run()
+    assert not at.exception
+    assert RunStore().get("mine").name == "My *best* run"
+    assert "My *best* run" in said(at)
+
+
+def test_delete_asks_first(open_page, add_run) -> None:
+    add_run("mine", [0.3])
+    at = open_page("runs")
+    assert button(at, "Delete").disabled
+    next(c for c in at.checkbox if c.label.startswith("Delete")).check().run()
+    button(at, "Delete").click().run()
+    assert not at.exception
+    assert RunStore().ids() == []

@@ -1,0 +1,345 @@
+"""The Train page: what a visitor chooses is what is queued, and nothing else."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from fer import jobs
+from fer.config import SETTINGS, flatten
+from fer.data import dataset
+from fer.recipes import RECIPES, STUDY
+from fer.runs import RunStore
+from fer.ui import launch, train_preview
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = {
+    "name": "baseline",
+    "input_shape": [3, 48, 48],
+    "num_params": 423_751,
+    "multiply_adds": 26_519_936,
+    "layers": [
+        {
+            "name": "0",
+            "kind": "Conv2d",
+            "detail": "5x5, 3 to 32",
+            "output_shape": [32, 44, 44],
+            "num_params": 2432,
+            "multiply_adds": 4_646_400,
+        },
+        {
+            "name": "1",
+            "kind": "Linear",
+            "detail": "512 to 7",
+            "output_shape": [7],
+            "num_params": 3591,
+            "multiply_adds": 3584,
+        },
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    """Nothing is trained or timed here: the worker does not start, and the core's answers are ready."""
+
+    def answer(*arguments):
+        seconds = 4.0 if "model.name=grouped-conv" in arguments else 2.0
+        return {
+            "model": MODEL,
+            "epoch_seconds": seconds,
+            "device": "cpu",
+            "device_name": "test",
+            "precision": "fp32",
+            "threads": 1,
+        }
+
+    monkeypatch.setattr(jobs, "ensure_worker", lambda store: None)
+    monkeypatch.setattr(launch, "core_json", answer)
+    monkeypatch.setattr(train_preview, "core_json", answer)
+
+
+@pytest.fixture
+def page(store, tiny):
+    return _open()
+
+
+def _open(**query: str) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=30)
+    at.switch_page("pages/train.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception
+    return at
+
+
+def _click(at: AppTest, label: str) -> AppTest:
+    next(b for b in at.button if b.label == label).click().run()
+    assert not at.exception
+    return at
+
+
+def _launch_label(at: AppTest) -> str:
+    return next(b.label for b in at.button if str(b.key).startswith("launch-"))
+
+
+def _mode(at: AppTest, name: str) -> AppTest:
+    at.button_group(key="launch-mode").set_value(name).run()
+    assert not at.exception
+    return at
+
+
+def _set(at: AppTest, path: str, value: object) -> AppTest:
+    kind = "selectbox" if SETTINGS[path].choices else "number_input"
+    getattr(at, kind)(key=f"set-{path}").set_value(value).run()
+    assert not at.exception
+    return at
+
+
+def _text(at: AppTest) -> str:
+    return "\n".join(
+        x.value for kind in ("markdown", "caption", "error", "warning", "success", "code") for x in at.get(kind)
+    )
+
+
+def test_the_page_opens_on_the_baseline_and_one_launch_queues_one_run(page, store):
+    assert page.selectbox(key="train-recipe").value == "baseline"
+    assert page.selectbox(key="train-data").value == "tiny"
+    assert "1 run" in _text(page) and "Free disk" in _text(page)
+    _click(page, "Launch 1 run")
+    (run,) = store.runs()
+    assert (run.state, run.recipe, run.data_name, run.epochs) == ("queued", "baseline", "tiny", 25)
+    assert "1 run queued" in page.success[0].value
+
+
+def test_a_double_click_launches_once(page, store):
+    _click(page, "Launch 1 run")
+    _click(page, "Launch 1 run")
+    assert len(store.runs()) == 1
+
+
+def test_a_later_click_launches_again(page, store, monkeypatch):
+    monkeypatch.setattr(launch, "_DOUBLE_CLICK_SECONDS", 0.0)
+    _click(page, "Launch 1 run")
+    _click(page, "Launch 1 run")
+    assert len(store.runs()) == 2
+
+
+def test_a_bad_value_is_explained_and_launches_nothing(page, store):
+    _set(page, "optim.lr", 0.0)
+    assert "greater than 0, at most 10" in page.error[0].value and "Learning rate" in page.error[0].value
+    button = next(b for b in page.button if str(b.key).startswith("launch-"))
+    assert button.disabled
+    assert not store.runs()
+    _set(page, "optim.lr", 0.002)
+    assert not page.error
+    _click(page, "Launch 1 run")
+    assert store.runs()[0].config.optim.lr == 0.002
+
+
+def test_settings_that_do_not_fit_together_are_explained(page):
+    _set(page, "train.epochs", 3)
+    _set(page, "schedule.warmup_epochs", 3.0)
+    assert "the warm\\-up must end before the run does" in page.error[0].value
+
+
+def test_what_differs_from_the_recipe_is_listed_and_taken_back(page, store):
+    _set(page, "train.epochs", 3)
+    assert any("Epochs 25 → **3**" in m.value for m in page.markdown)
+    assert "--set train.epochs=3" in page.code[0].value
+    _click(page, "Reset")
+    assert page.number_input(key="set-train.epochs").value == 25
+    assert "All settings as in the recipe" in _text(page)
+
+
+def test_only_the_schedule_s_own_settings_are_shown(page, store):
+    keys = lambda: {w.key for w in page.number_input}  # noqa: E731
+    assert "set-schedule.gamma" not in keys()
+    _set(page, "schedule.name", "step")
+    assert {"set-schedule.gamma", "set-schedule.step_size"} <= keys()
+    assert "set-schedule.power" not in keys()
+    _set(page, "schedule.gamma", 0.25)
+    _set(page, "schedule.name", "constant")
+    _click(page, "Launch 1 run")
+    assert store.runs()[0].config.schedule.gamma == RECIPES["baseline"].config().schedule.gamma
+
+
+def test_every_setting_can_be_reached(page):
+    seen = set()
+    for schedule in SETTINGS["schedule.name"].choices:
+        _set(page, "schedule.name", schedule)
+        seen |= _keys(page)
+    _set(page, "optim.name", "sgd")
+    seen |= _keys(page)
+    assert {f"set-{p}" for p in SETTINGS if p != "data.name"} <= seen
+    helps = {w.key: w.help for w in page.number_input}
+    assert "greater than 0, at most 10" in helps["set-optim.lr"]
+
+
+def _keys(at: AppTest) -> set[str]:
+    return {str(w.key) for kind in ("number_input", "selectbox", "checkbox") for w in at.get(kind)}
+
+
+def test_another_recipe_keeps_own_changes_and_sets_its_schedule(page):
+    _set(page, "train.epochs", 4)
+    page.selectbox(key="train-recipe").set_value("exponential-decay").run()
+    assert page.number_input(key="set-train.epochs").value == 4
+    assert page.number_input(key="set-schedule.gamma").value == 0.9
+
+
+def test_seeds_launch_that_many_runs(page, store):
+    _set(page, "seed", 5)
+    _mode(page, "Seeds")
+    assert "**3 runs**" in _text(page) and "5, 6, 7" in _text(page)
+    _click(page, "Launch 3 runs")
+    runs = store.runs()
+    assert sorted(r.config.seed for r in runs) == [5, 6, 7]
+    assert len({r.config.experiment for r in runs}) == 1
+    assert "3 runs queued" in page.success[0].value
+
+
+@pytest.mark.parametrize("n", [0, -1, 201])
+def test_an_impossible_number_of_seeds_is_explained(page, store, n):
+    _mode(page, "Seeds")
+    page.number_input(key="seed-count").set_value(n).run()
+    assert "at least 1, at most 200" in page.warning[0].value
+    assert _launch_label(page) == "Launch"
+
+
+def test_the_grid_states_the_number_of_runs_first(page, store):
+    _mode(page, "Grid")
+    page.multiselect(key="grid-settings").set_value(["optim.lr", "model.name"]).run()
+    assert "has no values yet" in page.warning[0].value
+    page.text_input(key="grid-optim.lr").set_value("0.001, 1e-3,0.0005,0.002").run()
+    page.multiselect(key="grid-model.name").set_value(["baseline", "grouped-conv"]).run()
+    assert not page.exception
+    assert "**6 runs**" in _text(page), "equal values count once"
+    assert not store.runs()
+    _click(page, "Launch 6 runs")
+    found = {(r.config.optim.lr, r.config.model.name) for r in store.runs()}
+    assert found == {(lr, net) for lr in (0.001, 0.0005, 0.002) for net in ("baseline", "grouped-conv")}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ("0.1, many", "optim\\.lr cannot be 'many'"),
+        ("20", "at most 10"),
+        (",".join(f"0.{i:03}" for i in range(1, 202)), "201 runs"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_explained(page, store, values, sentence):
+    _mode(page, "Grid")
+    page.multiselect(key="grid-settings").set_value(["optim.lr"]).run()
+    page.text_input(key="grid-optim.lr").set_value(values).run()
+    assert not page.exception
+    assert sentence in page.warning[0].value
+    assert _launch_label(page) == "Launch"
+
+
+def test_the_study_launches_its_four_on_the_chosen_data(page, store):
+    _set(page, "train.epochs", 2)
+    _set(page, "schedule.name", "cosine")
+    _mode(page, "The study")
+    assert "**4 runs**" in _text(page)
+    _click(page, "Launch the study (4 runs)")
+    runs = {r.recipe: r.config for r in store.runs()}
+    assert set(runs) == set(STUDY)
+    for recipe, config in runs.items():
+        own = RECIPES[recipe].config()
+        assert (config.schedule, config.model) == (own.schedule, own.model)
+        assert (config.data.name, config.train.epochs) == ("tiny", 2)
+
+
+def test_the_time_is_measured_on_demand_for_all_runs(page):
+    assert "not measured yet" in _text(page)
+    _mode(page, "The study")
+    _click(page, "Measure the time")
+    text = _text(page)
+    assert "**2.0 s to 4.0 s** an epoch" in text
+    assert "**4 min** for all 4" in text, "25 epochs of 2, 2, 2 and 4 s"
+    _mode(page, "One run")
+    assert "**50 s** in all" in _text(page)
+    _set(page, "train.batch_size", 32)
+    assert "not measured yet" in _text(page)
+
+
+def test_a_clone_has_the_run_s_settings(make_run):
+    run = make_run("old", recipe="step-decay", schedule__name="step", schedule__gamma=0.25, optim__momentum=0.5, seed=9)
+    page = _open(clone="old")
+    assert page.selectbox(key="train-recipe").value == "step-decay"
+    assert page.number_input(key="set-schedule.gamma").value == 0.25
+    assert "Filled from run **old**" in _text(page)
+    _click(page, "Launch 1 run")
+    new = next(r for r in RunStore().runs() if r.id != "old")
+    assert flatten(new.config) == flatten(run.config)
+
+
+def test_a_clone_of_what_is_not_there_is_explained(page, make_run):
+    assert "There is no run" in _open(clone="nowhere").warning[0].value
+    assert "cannot be a run id" in _open(clone="../x").warning[0].value
+    run = make_run("broken")
+    (run.path / "config.json").write_text("{")
+    assert "damaged" in _open(clone="broken").warning[0].value
+
+
+def test_a_clone_on_data_that_is_gone_asks_for_another(make_run, tiny):
+    make_run("old")
+    dataset.save(replace(tiny, name="other"))
+    dataset.delete("tiny")
+    page = _open(clone="old")
+    assert "not prepared here" in page.warning[0].value.replace("\\", "")
+    assert "Choose a data set first" in page.error[0].value
+    page.selectbox(key="train-data").set_value("other").run()
+    assert not page.exception and not page.error
+    assert "on other" in _text(page)
+
+
+def test_a_link_can_choose_recipe_and_data(page, tiny):
+    dataset.save(replace(tiny, name="other"))
+    page = _open(recipe="step-decay", dataset="other")
+    assert page.selectbox(key="train-recipe").value == "step-decay"
+    assert page.selectbox(key="train-data").value == "other"
+    assert page.number_input(key="set-schedule.step_size").value == 5
+    assert "Did you mean 'step\\-decay'" in _open(recipe="step-decoy").warning[0].value
+
+
+def test_several_data_sets_without_a_default_must_be_chosen_from(tiny, store):
+    dataset.save(replace(tiny, name="other"))
+    page = _open()
+    assert page.selectbox(key="train-data").value is None
+    assert "Choose a data set first" in page.error[0].value
+    page.selectbox(key="train-data").set_value("other").run()
+    _click(page, "Launch 1 run")
+    assert store.runs()[0].data_name == "other"
+
+
+def test_a_store_that_cannot_be_written_is_explained(page, store, read_only):
+    read_only(store.root)
+    _click(page, "Launch 1 run")
+    assert page.error and not page.success
+
+
+def test_the_page_runs_without_torch(tmp_path, tiny):
+    script = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        "from fer.ui import train_preview\n"
+        "from fer.errors import FerError\n"
+        "def refuse(*arguments): raise FerError('not now')\n"
+        "train_preview.core_json = refuse\n"
+        "at = AppTest.from_file('streamlit_app.py', default_timeout=60)\n"
+        "at.switch_page('pages/train.py').run()\n"
+        "assert not at.exception and at.selectbox(key='train-recipe').value == 'baseline'\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,62 @@
+"""The network's picture names every box with its true shape and parameters."""
+
+from typing import get_args
+
+import pytest
+
+from fer.config import ModelConfig
+from fer.models.summary import summarise
+from fer.plots.network import network_alt, network_picture, stages
+
+NETWORKS = get_args(ModelConfig.model_fields["name"].annotation)
+
+
+def test_the_study_s_network_box_by_box():
+    boxes = stages(summarise(ModelConfig()))
+    assert [(b.title, b.shape, b.num_params) for b in boxes] == [
+        ("Input", (3, 48, 48), 0),
+        ("Conv 5x5", (32, 44, 44), 2_432),
+        ("Pool 2x2", (32, 22, 22), 0),
+        ("Conv 5x5", (64, 18, 18), 51_264),
+        ("Pool 2x2", (64, 9, 9), 0),
+        ("Conv 5x5", (128, 5, 5), 204_928),
+        ("Pool 2x2", (128, 2, 2), 0),
+        ("Linear", (256,), 131_328),
+        ("Linear", (128,), 32_896),
+        ("Linear", (7,), 903),
+    ]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_boxes_hold_all_parameters(name):
+    model = summarise(ModelConfig(name=name))
+    assert sum(b.num_params for b in stages(model)) == model["num_params"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_box_is_drawn_and_labelled(name, dark):
+    model = summarise(ModelConfig(name=name))
+    figure = network_picture(model, dark=dark)
+    boxes = stages(model)
+    assert len(figure.layout.shapes) == 3 * len(boxes)
+    for box, note in zip(boxes, figure.layout.annotations, strict=True):
+        assert box.title in note.text and "x".join(map(str, box.shape)) in note.text
+        assert not box.num_params or f"{box.num_params:,}" in note.text
+
+
+def test_a_box_is_as_high_as_its_map_asks():
+    figure = network_picture(summarise(ModelConfig()), dark=False)
+    fronts = [_height(s.path) for s in figure.layout.shapes[::3]]
+    assert fronts[1] / fronts[0] == pytest.approx(44 / 48, abs=0.01)
+    assert fronts[2] / fronts[1] == pytest.approx(22 / 44, abs=0.01)
+
+
+def test_the_words_for_those_who_cannot_see_it():
+    alt = network_alt(summarise(ModelConfig()))
+    assert "Conv 5x5, 128x5x5, 204,928 parameters" in alt
+
+
+def _height(path: str) -> float:
+    ys = [float(point.split(",")[1]) for point in path.replace("M", "").replace("Z", "").split("L")]
+    return max(ys) - min(ys)

@@ -357,10 +357,10 @@ def data_import(
     as_json: JsonOption = False,
 ) -> None:
     """Read a data set in Kaggle's layouts and prepare it as one array file."""
-    from fer.data.dataset import check_name, save
+    from fer.data.dataset import check_new_name, save
     from fer.data.read import import_path
 
-    check_name(name)
+    check_new_name(name)
     with _import_bar(as_json) as progress:
         data = import_path(path, name, skip_bad=skip_bad, progress=progress)
     saved = save(data)
@@ -463,8 +463,10 @@ def _train_here(store: RunStore, run_id: str, as_json: bool) -> int:
             elif not as_json and not _same_file(log, sys.stdout):
                 print(line, flush=True)
 
+        shown = _TrainingBars(bars)
         watcher = Watcher(
-            on_progress=_bar_updater(bars) if terminal else lambda _p: None,
+            on_progress=shown.on_progress if terminal else lambda _p: None,
+            on_epoch=shown.on_epoch,
             log=say,
             should_stop=lambda: bool(interrupted),
         )
@@ -529,20 +531,26 @@ def _training_bars(terminal: bool) -> Iterator[Bars]:
         yield bars
 
 
-def _bar_updater(bars: Bars):
-    tasks: list[TaskID] = []
+class _TrainingBars:
+    """Two bars in a terminal: epochs with the time left, steps with loss, top-1 and speed."""
 
-    def update(p: Any) -> None:
-        if not tasks:
-            tasks.append(bars.add_task("epochs", total=p.epochs, facts=""))
-            tasks.append(bars.add_task("steps", total=p.steps, facts=""))
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.epochs: TaskID | None = None
+        self.steps: TaskID | None = None
+
+    def on_progress(self, p: Any) -> None:
+        if self.epochs is None or self.steps is None:
+            self.epochs = self.bars.add_task("epochs", total=p.epochs, facts="")
+            self.steps = self.bars.add_task("steps", total=p.steps, facts="")
         left = "" if p.seconds_left is None else f"{p.seconds_left / 60:.1f} min left"
-        bars.update(tasks[0], completed=p.epoch - 1, facts=left)
-        bars.update(
-            tasks[1], completed=p.step, facts=f"loss {p.loss:.4f}  top-1 {p.top1:.1%}  {p.images_per_sec:,.0f} images/s"
-        )
+        facts = f"loss {p.loss:.4f}  top-1 {p.top1:.1%}  {p.images_per_sec:,.0f} images/s"
+        self.bars.update(self.epochs, completed=p.epoch - 1, facts=left)
+        self.bars.update(self.steps, completed=p.step, facts=facts)
 
-    return update
+    def on_epoch(self, row: Any) -> None:
+        if self.epochs is not None:
+            self.bars.update(self.epochs, completed=row["epoch"])
 
 
 @contextlib.contextmanager

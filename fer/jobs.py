@@ -7,6 +7,7 @@ child process whose output goes to `train.log`, so that even its death leaves a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -158,16 +159,10 @@ def _train_in_child(store: RunStore, run: Run) -> None:
     except RunError:
         return  # deleted meanwhile
     if after.state == "queued":  # it never began: a state that says so, else the queue would try it for ever
-        with hold(run.path / "run.lock"):
-            store.write_status(
-                run.id,
-                {
-                    **after.status,
-                    "state": "failed",
-                    "finished": time.time(),
-                    "error": f"The training process ended with code {code} before it began. The log says more.",
-                },
-            )
+        reason = f"The training process ended with code {code} before it began. The log says more."
+        failed = {**after.status, "state": "failed", "finished": time.time(), "error": reason}
+        with contextlib.suppress(RunError), hold(run.path / "run.lock"):  # somebody else has just started it
+            store.write_status(run.id, failed)
 
 
 def _python_path() -> str:

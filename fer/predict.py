@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fer.checkpoint import Checkpoint, load_checkpoint
-from fer.errors import CheckpointError, FerError, ImageError, RunError
+from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import compute_logits
 from fer.faces import crop_face, find_faces, is_face_crop, whole_face
 from fer.images import MAX_PHOTO_BYTES, read_image
@@ -117,6 +117,3 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"There is no file '{path.name}'.") from None
     except OSError as error:
         raise ImageError(f"'{path.name}' cannot be read: {error.strerror}.") from error
-
-
-__all__ = ["CheckpointError", "FacePrediction", "Predictor", "default_run", "has_weights", "predict_file"]

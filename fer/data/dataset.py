@@ -151,6 +151,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_new_name(name: str) -> str:
+    """The name, if a data set may be imported under it: not that of the sample faces. Raises DataError."""
+    if check_name(name) == SAMPLE:
+        raise DataError(f"The name '{SAMPLE}' belongs to the built-in faces. Choose another.")
+    return name
+
+
 def dataset_path(name: str) -> Path:
     """The file of a prepared data set, whether it exists or not."""
     return data_root() / f"{check_name(name)}.npz"

@@ -32,7 +32,7 @@ def best_bars(runs: Sequence[Run], *, dark: bool) -> go.Figure:
     )
     styled(figure, dark=dark, height=72 + 44 * len(ranked), legend=False)
     figure.update_layout(margin={"t": 8, "b": 44, "l": 8, "r": 8}, bargap=0.3)
-    figure.update_xaxes(title="best validation top-1, %", rangemode="tozero")
+    figure.update_xaxes(title_text="best validation top-1, %", rangemode="tozero")
     figure.update_yaxes(showgrid=False)
     return figure
 
@@ -58,7 +58,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], *, dark: bool) -> go.F
     styled(figure, dark=dark, height=380)
     figure.update_layout(barmode="group", bargap=0.2)
     figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(title="pictures", tickformat=",")
+    figure.update_yaxes(title_text="pictures", tickformat=",")
     return figure
 
 

@@ -59,6 +59,6 @@ def lr_curves(
     styled(figure, dark=dark, height=250 + below, legend=several)
     figure.update_layout(margin={"t": 10, "b": 44 + below, "l": 8, "r": 12}, dragmode=False)
     figure.update_layout(legend={"orientation": "v", "yref": "container", "y": 0, "yanchor": "bottom"})
-    figure.update_xaxes(title="epoch", rangemode="tozero", fixedrange=True)
+    figure.update_xaxes(title_text="epoch", rangemode="tozero", fixedrange=True)
     figure.update_yaxes(rangemode="tozero", exponentformat="power", tickformat=".2~g", fixedrange=True)
     return figure

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from fer.data.dataset import SAMPLE, Dataset, check_name, default_dataset, prepared, save
+from fer.data.dataset import SAMPLE, Dataset, check_new_name, default_dataset, prepared, save
 from fer.data.read import import_file, import_path
 from fer.errors import DataError, FerError
 from fer.ui.frame import plain
@@ -216,9 +216,7 @@ def _check_import(path: Path | None, upload: io.BytesIO | None, name: str, repla
         raise DataError(
             "There is nothing to import. Type the path of a folder, zip or CSV, or choose 'Upload' and pick a file."
         )
-    if check_name(name) == SAMPLE:
-        raise DataError(f"The name '{SAMPLE}' belongs to the built-in faces. Choose another.")
-    if name in prepared() and not replace:
+    if check_new_name(name) in prepared() and not replace:
         raise DataError(
             f"There is a data set '{name}' already. Choose another name, or tick 'Replace a data set of that name'."
         )

@@ -30,10 +30,12 @@ def load_dataset(name: str) -> dataset.Dataset:
     """A prepared data set, read once for all sessions and again when its file changes. Raises DataError."""
     path = dataset.dataset_path(name)
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _load_dataset(name, stamp, str(path))
+    first = name == dataset.SAMPLE and not stamp
+    with st.spinner("Drawing the sample faces, once; it takes some seconds" if first else "Reading the data set"):
+        return _load_dataset(name, stamp, str(path))
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading the data set")
+@st.cache_resource(max_entries=4, show_spinner=False)
 def _load_dataset(name: str, stamp: int, path: str) -> dataset.Dataset:
     return dataset.load(name)
 

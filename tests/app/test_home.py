@@ -47,3 +47,10 @@ def test_a_name_from_a_user_is_never_markup(open_page, add_run) -> None:
     home = open_page("home")
     assert not home.exception
     assert any(r"\[x\]\(http\:" in e.value for e in home.subheader)
+
+
+def test_what_a_shipped_run_remarks_stands_beside_its_figures(open_page, add_run) -> None:
+    add_run("shipped", [0.5])
+    path = RunStore().folder("shipped") / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "remark": "Trained on a busy machine."}))
+    assert "Trained on a busy machine." in said(open_page("home"))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -376,3 +377,8 @@ def test_the_module_is_the_command(tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("There is no run 'gone' in ")
+
+
+def test_nothing_is_imported_over_the_sample_faces(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["data", "import", str(tmp_path), "--name", "sample"]) == 2
+    assert capsys.readouterr().err == "The name 'sample' belongs to the built-in faces. Choose another.\n"

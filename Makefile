@@ -1,0 +1,46 @@
+# `make app` and `make test` work on a fresh clone with only Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: app test lint unit apptest e2e clean help
+
+help:
+	@echo "make app    install what the app needs and start the dashboard on http://127.0.0.1:8501"
+	@echo "make test   install what the tests need, lint, run unit, app and browser tests"
+	@echo "make lint | unit | apptest | e2e   one part of make test"
+	@echo "make clean  remove the virtual environment and caches; runs and data stay"
+
+$(VENV)/app.stamp: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/app.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+app: $(VENV)/app.stamp
+	$(BIN)/python -m streamlit run streamlit_app.py
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.e2e.install_browser
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest tests
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/unit
+
+apptest: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/app
+
+e2e: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.e2e.install_browser
+	$(BIN)/python -m pytest tests/e2e
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,72 @@
+"""The documentation keeps its promises: the map names every file, the commands exist, the pictures are there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fer.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def mapped() -> list[str]:
+    """The paths of the map, one a line, in the fenced block under 'The map'."""
+    block = README.split("## The map")[1].split("```")[1]
+    return [line.split()[0] for line in block.strip().splitlines()[1:]]
+
+
+def tracked() -> set[str]:
+    """Every file of the project; what git ignores is left out."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return {f for f in listing.stdout.splitlines() if (ROOT / f).exists()}
+
+
+def test_the_map_names_every_file_once_and_nothing_else() -> None:
+    paths = mapped()
+    folders = tuple(p for p in paths if p.endswith("/"))
+    files = [p for p in paths if not p.endswith("/")]
+    assert len(set(paths)) == len(paths)
+    assert {f for f in tracked() if not f.startswith(folders)} == set(files)
+    assert all((ROOT / folder).is_dir() for folder in folders)
+
+
+def test_every_line_of_the_map_says_what_the_file_is() -> None:
+    block = README.split("## The map")[1].split("```")[1]
+    assert [line for line in block.strip().splitlines()[1:] if len(line.split(maxsplit=1)) < 2] == []
+
+
+def test_pictures_exist() -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert len(pictures) == 3
+    assert [p for p in pictures if not (ROOT / p).is_file()] == []
+
+
+def test_recipes_in_the_examples_exist() -> None:
+    assert set(re.findall(r"--recipe (\S+)", README)) <= set(RECIPES)
+
+
+def test_shipped_figures_are_those_of_the_store() -> None:
+    from fer.runs import RunStore
+
+    store = RunStore(ROOT / "checkpoints")
+    for run_id in store.shipped():
+        run = store.get(run_id)
+        assert run.best is not None
+        assert run.last is not None
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{run_id}`"))
+        assert f"{100 * run.best['val_top1']:.2f} (epoch {run.best['epoch']})" in row
+        assert f"{100 * run.last['val_top1']:.2f}" in row
+        assert f"{100 * run.last['train_top1']:.2f}" in row

@@ -306,7 +306,7 @@ class _Fit:
             else "from the start"
         )
         self.watcher.log(
-            f"run {self.run.id}: {self.config.model.name} on {self.data.name} ({len(self.train_split):,} train, {len(self.val_split):,} val), {where}, {begin}"
+            f"run {self.run.id}: {self.run.recipe} on {self.data.name} ({len(self.train_split):,} train, {len(self.val_split):,} val), {where}, {begin}"
         )
         if self.data.split_note:
             self.watcher.log(self.data.split_note)

@@ -150,21 +150,16 @@ def import_form() -> None:
         "A zip or folder in Kaggle's layout (`train/<class>/...` with `test/`, `validation/` or `val/`), or `fer2013.csv` / `icml_face_data.csv`. "
         "Pictures become 48 x 48 grey. Nothing leaves this machine."
     )
+    way = st.segmented_control(
+        "From", ["Path on this machine", "Upload"], default="Path on this machine", required=True
+    )
     with st.form("import", border=True):
-        way = st.segmented_control(
-            "From", ["Path on this machine", "Upload"], default="Path on this machine", required=True
-        )
-        path = st.text_input(
-            "Path",
-            placeholder="/home/me/Downloads/fer2013.zip",
-            help="Used where 'Path on this machine' is chosen: a folder, zip or CSV.",
-        )
-        upload = st.file_uploader(
-            "Upload",
-            type=["zip", "csv"],
-            max_upload_size=500,
-            help="Used where 'Upload' is chosen: a zip or CSV of at most 500 MB.",
-        )
+        path, upload = None, None
+        if way == "Upload":
+            upload = st.file_uploader("Zip or CSV, at most 500 MB", type=["zip", "csv"], max_upload_size=500)
+        else:
+            typed = st.text_input("Path of a folder, zip or CSV", placeholder="/home/me/Downloads/fer2013.zip").strip()
+            path = Path(typed).expanduser() if typed else None
         name = st.text_input(
             "Name",
             placeholder="fer2013",
@@ -177,10 +172,7 @@ def import_form() -> None:
         )
         asked = st.form_submit_button("Import", type="primary", icon=":material/upload:")
     if asked:
-        source = Path(path.strip()).expanduser() if way == "Path on this machine" and path.strip() else None
-        _import(
-            source, upload if way == "Upload" else None, name.strip(), replace=bool(replace), skip_bad=bool(skip_bad)
-        )
+        _import(path, upload, name.strip(), replace=bool(replace), skip_bad=bool(skip_bad))
 
 
 def _import(path: Path | None, upload: io.BytesIO | None, name: str, *, replace: bool, skip_bad: bool) -> None:

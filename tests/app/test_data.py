@@ -90,3 +90,14 @@ def test_what_cannot_be_imported_is_said_and_nothing_changes(
     assert says in page.error[0].value.replace("\\", "")
     assert dataset.prepared() == ["faces"]
     assert dataset.load("faces").fingerprint == before
+
+
+def test_import_by_upload(page: AppTest, tmp_path: Path) -> None:
+    at = page
+    next(c for c in at.segmented_control if c.label == "From").set_value("Upload").run()
+    at.file_uploader[0].set_value(("set.zip", zipped(tmp_path).read_bytes(), "application/zip"))
+    at.text_input[0].set_value("sent")
+    at.button[-1].click().run()
+    assert not at.exception
+    assert "sent" in dataset.prepared()
+    assert dataset.load("sent").meta["origin"] == "set.zip"

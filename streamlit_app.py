@@ -3,6 +3,7 @@
 import streamlit as st
 
 from fer.plots.overview import best_bars
+from fer.runs import by_merit
 from fer.ui import home
 from fer.ui.frame import dark, frame
 from fer.ui.loaders import all_runs
@@ -10,14 +11,14 @@ from fer.ui.parts import chart, data_notes, empty
 
 with frame("home") as store:
     runs = all_runs(store)
-    trained = [r for r in runs if r.best]
+    trained = by_merit(runs)
     if trained:
         left, right = st.columns([2, 3], gap="large")
         with left:
             home.best_run(trained)
             home.running(runs)
         with right:
-            st.subheader("Best runs so far", anchor=False)
+            st.subheader("The best runs", anchor=False)
             shown = home.leaders(trained)
             chart(best_bars(shown, dark=dark()), key="best", alt=home.best_alt(shown))
             data_notes(shown)

@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     """Read weights and build their network, in fp32 and eval mode. Raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(
-            f"There are no weights at {path.parent.name}/{path.name}. The run saves them after its first epoch; weights of some shipped runs are left out."
+            f"There are no weights at {path.parent.name}/{path.name}. The run saves them after its first epoch."
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -23,7 +23,7 @@ from rich.table import Table
 from typer.exceptions import Abort, Exit, TyperException
 
 import fer
-from fer.config import parse_assignments, with_settings
+from fer.config import Config, parse_assignments, with_settings
 from fer.errors import FerError
 from fer.recipes import RECIPES, get_recipe
 from fer.runs import Run, RunStore
@@ -68,11 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Option(help="The named config to begin with; see: fer recipes.")] = "baseline",
+    recipe: Annotated[
+        str, typer.Option(help="The named config to begin with; see: python -m fer recipes.")
+    ] = "baseline",
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="A prepared data set; see: fer data list. Default: fer2013 where it is prepared, else the only one there is."
+            help="A prepared data set; see: python -m fer data list. Default: fer2013 where it is prepared, else the only one there is."
         ),
     ] = None,
     settings: Annotated[
@@ -92,14 +94,8 @@ def train(
 ) -> int:
     """Train a network and keep the run in the store."""
     from fer import jobs
-    from fer.data.dataset import default_dataset
 
-    changes = parse_assignments(settings or [])
-    if dataset or "data.name" not in changes:
-        changes["data.name"] = dataset or default_dataset()
-    if seed is not None:
-        changes["seed"] = seed
-    config = with_settings(get_recipe(recipe).config(), changes)
+    config = _config(recipe, dataset, settings, seed)
     store = RunStore()
     run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue)
     if queue:
@@ -142,13 +138,9 @@ def cost(
 ) -> None:
     """Say what a run would cost: layers, parameters, multiply-adds, and seconds by a short measurement."""
     from fer.cost import estimate
-    from fer.data.dataset import default_dataset
     from fer.models.summary import summarise
 
-    changes = parse_assignments(settings or [])
-    if dataset or "data.name" not in changes:
-        changes["data.name"] = dataset or default_dataset()
-    config = with_settings(get_recipe(recipe).config(), changes)
+    config = _config(recipe, dataset, settings, None)
     answer = {"model": summarise(config.model), **(estimate(config) if measure else {})}
     if as_json:
         _print_json(answer)
@@ -164,7 +156,7 @@ def cost(
     print(f"{model['num_params']:,} parameters, {model['multiply_adds'] / 1e6:.1f} million multiply-adds a picture")
     if measure:
         print(
-            f"about {answer['epoch_seconds']:.0f} s an epoch, {answer['total_seconds'] / 60:.0f} min in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"
+            f"about {answer['epoch_seconds']:.3g} s an epoch on {config.data.name}, {answer['total_seconds'] / 60:.2g} min in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"
         )
 
 
@@ -357,10 +349,10 @@ def data_import(
     as_json: JsonOption = False,
 ) -> None:
     """Read a data set in Kaggle's layouts and prepare it as one array file."""
-    from fer.data.dataset import check_new_name, save
+    from fer.data.dataset import check_new_name, prepared, save
     from fer.data.read import import_path
 
-    check_new_name(name)
+    replaced = check_new_name(name) in prepared()
     with _import_bar(as_json) as progress:
         data = import_path(path, name, skip_bad=skip_bad, progress=progress)
     saved = save(data)
@@ -368,7 +360,7 @@ def data_import(
         _print_json(_data_json(data))
         return
     sizes = ", ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in data.counts().items())
-    print(f"{name}: {sizes} pictures, saved as {saved}")
+    print(f"{name}: {sizes} pictures, saved as {saved}{', in place of the one that was there' if replaced else ''}")
     for skipped in data.meta.get("skipped", []):
         print(f"  left out: {skipped}")
     if data.split_note:
@@ -449,18 +441,33 @@ def version() -> None:
 # --- training in the foreground --------------------------------------------------------------------------------------
 
 
+def _config(recipe: str, dataset: str | None, settings: list[str] | None, seed: int | None) -> Config:
+    from fer.data.dataset import default_dataset
+
+    changes = parse_assignments(settings or [])
+    if dataset or "data.name" not in changes:
+        changes["data.name"] = dataset or default_dataset()
+    if seed is not None:
+        changes["seed"] = seed
+    return with_settings(get_recipe(recipe).config(), changes)
+
+
 def _train_here(store: RunStore, run_id: str, as_json: bool) -> int:
     from fer.train import Watcher, fit
 
     interrupted: list[int] = []
     terminal = sys.stdout.isatty() and not as_json
-    with _signals(interrupted), _log_file(store, run_id) as log, _training_bars(terminal) as bars:
+    with _signals(interrupted), contextlib.ExitStack() as opened, _training_bars(terminal) as bars:
+        log: list[TextIO] = []
 
         def say(line: str) -> None:
-            print(line, file=log, flush=True)
+            if not log:  # opened by the first line, which comes when the run is ours
+                path = store.folder(run_id) / "train.log"
+                log.append(opened.enter_context(open(path, "a", encoding="utf-8")))
+            print(line, file=log[0], flush=True)
             if terminal:
                 bars.console.print(line, markup=False, highlight=False)
-            elif not as_json and not _same_file(log, sys.stdout):
+            elif not as_json and not _same_file(log[0], sys.stdout):
                 print(line, flush=True)
 
         shown = _TrainingBars(bars)
@@ -473,7 +480,8 @@ def _train_here(store: RunStore, run_id: str, as_json: bool) -> int:
         try:
             run = fit(store, run_id, watcher)
         except FerError as error:
-            print(f"failed: {error}", file=log, flush=True)
+            if log:
+                print(f"failed: {error}", file=log[0], flush=True)
             raise
     if as_json:
         _print_json(_run_json(run, full=True))
@@ -500,13 +508,6 @@ def _signals(received: list[int]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _log_file(store: RunStore, run_id: str) -> Iterator[TextIO]:
-    store.get(run_id)
-    with open(store.folder(run_id) / "train.log", "a", encoding="utf-8") as file:
-        yield file
 
 
 def _same_file(a: TextIO, b: TextIO) -> bool:

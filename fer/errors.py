@@ -5,7 +5,8 @@
     ├── DataError           a data set is missing, cannot be read, or does not fit
     ├── ImageError          a picture cannot be read or is over a limit
     ├── RunError            a run is missing, exists already, or is in the wrong state
-    │   └── RunBroken       a run folder is damaged or of a newer schema
+    │   ├── RunBroken       a run folder is damaged or of a newer schema
+    │   └── RunBusy         another process holds the run, or serves the store
     ├── CheckpointError     a weights file is missing or does not fit the network
     ├── DeviceError         the device or the precision asked for is not to be had here
     └── TrainingError       a training cannot go on (the loss became NaN, memory ran out)
@@ -37,6 +38,10 @@ class RunError(FerError):
 
 class RunBroken(RunError):
     """A run folder is damaged, or was written by a newer version."""
+
+
+class RunBusy(RunError):
+    """Another process holds the run, or serves the store."""
 
 
 class CheckpointError(FerError):

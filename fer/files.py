@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with a new file and put it in place of `path`: written, synced, renamed, the folder synced.

@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fer.config import Config, with_settings
 from fer.data.dataset import load
-from fer.errors import ConfigError, RunError
-from fer.runs import PROJECT_ROOT, Run, RunStore, hold, is_locked
+from fer.errors import ConfigError, RunBusy, RunError
+from fer.files import PROJECT_ROOT
+from fer.runs import Run, RunStore, hold, is_locked
 
 WORKER_LOCK = ".worker.lock"
 WORKER_LOG = ".worker.log"
@@ -118,7 +119,7 @@ def work(store: RunStore, *, linger_seconds: float = 2.0) -> int:
         try:
             with hold(store.root / WORKER_LOCK, timeout=0.5):
                 trained += _drain(store, linger_seconds)
-        except RunError:
+        except RunBusy:
             return trained  # another worker serves
         if not queue(store):  # else: queued between the last look and letting go of the lock
             return trained
@@ -145,13 +146,7 @@ def _train_in_child(store: RunStore, run: Run) -> None:
     }
     try:
         with open(run.path / "train.log", "ab") as log:
-            code = subprocess.call(
-                [sys.executable, "-m", "fer", "runs", "start", run.id],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+            code = _call([sys.executable, "-m", "fer", "runs", "start", run.id], log, environment)
     except FileNotFoundError:
         return  # deleted before it began
     try:
@@ -163,6 +158,19 @@ def _train_in_child(store: RunStore, run: Run) -> None:
         failed = {**after.status, "state": "failed", "finished": time.time(), "error": reason}
         with contextlib.suppress(RunError), hold(run.path / "run.lock"):  # somebody else has just started it
             store.write_status(run.id, failed)
+
+
+def _call(command: list[str], log: BinaryIO, environment: Mapping[str, str]) -> int:
+    """Run a command to its end, its output in `log`; returns its exit code.
+
+    Ctrl-C reaches the child too, which then saves and ends: it is waited for, where subprocess.call would kill it.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        child.wait()
+        raise
 
 
 def _python_path() -> str:

@@ -14,7 +14,7 @@ from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import compute_logits
 from fer.faces import crop_face, find_faces, is_face_crop, whole_face
 from fer.images import MAX_PHOTO_BYTES, read_image
-from fer.runs import Run, RunStore
+from fer.runs import Run, RunStore, by_merit
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,20 @@ def default_run(store: RunStore) -> str:
 
     Raises RunError where no run has weights.
     """
-    candidates = [r for r in store.runs() if has_weights(r) and r.best]
+    candidates = by_merit(r for r in store.runs() if has_weights(r))
     if not candidates:
         raise RunError(
             "No run has weights yet. Train one first, for example with: python -m fer train --recipe baseline"
         )
-    return max(candidates, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0)).id
+    return candidates[0].id
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise ImageError(f"'{path.name}' is not a file. Give a picture, or several.")
+        with path.open("rb") as file:
+            return file.read(MAX_PHOTO_BYTES + 1)  # one more than allowed, so that the check sees it
     except FileNotFoundError:
         raise ImageError(f"There is no file '{path.name}'.") from None
     except OSError as error:

@@ -22,9 +22,10 @@ import os
 import re
 import secrets
 import shutil
+import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,16 +34,18 @@ from typing import Any
 import filelock
 
 from fer.config import Config, read_config
-from fer.errors import FerError, RunBroken, RunError
-from fer.files import write_bytes_atomic, write_json_atomic
+from fer.errors import FerError, RunBroken, RunBusy, RunError
+from fer.files import PROJECT_ROOT, write_bytes_atomic, write_json_atomic
 
 SCHEMA = 1
 STATES = ("queued", "running", "stopping", "stopped", "finished", "failed", "lost", "broken")
 ACTIVE = ("queued", "running", "stopping")
 RESUMABLE = ("stopped", "failed", "lost")
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _NAME_LENGTH, _NOTE_LENGTH, _TAG_LENGTH = 80, 4000, 40
+_STATUS_NUMBERS = ("epoch", "step", "steps_per_epoch", "images_per_sec", "running_loss", "running_top1", "queued")
+_NOTE_KINDS = {"name": str, "tags": list, "note": str, "pinned": bool, "archived": bool}
+_RESERVED_SECONDS = 60.0
 _METRIC_KEYS = ("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1", "epoch_seconds")
 
 
@@ -143,8 +146,7 @@ class Run:
     @property
     def epoch_seconds(self) -> float | None:
         """The median seconds of an epoch, training and validation together."""
-        seconds = sorted(row["epoch_seconds"] for row in self.metrics)
-        return seconds[len(seconds) // 2] if seconds else None
+        return statistics.median(row["epoch_seconds"] for row in self.metrics) if self.metrics else None
 
     @property
     def progress(self) -> float:
@@ -158,9 +160,13 @@ class Run:
     @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end at the speed so far; None where nothing was measured or nothing runs."""
-        if self.state not in ("running", "stopping") or not self.epoch_seconds:
+        if self.state not in ("running", "stopping") or not self.config:
             return None
-        return (1 - self.progress) * self.epochs * self.epoch_seconds
+        if self.epoch_seconds:
+            return (1 - self.progress) * self.epochs * self.epoch_seconds
+        speed, steps = self.status.get("images_per_sec"), self.status.get("steps_per_epoch", 0)
+        pictures = steps * self.config.train.batch_size * self.epochs
+        return (1 - self.progress) * pictures / speed if speed else None
 
     @cached_property
     def model(self) -> Mapping[str, Any]:
@@ -190,6 +196,12 @@ class Run:
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+def by_merit(runs: Iterable[Run]) -> list[Run]:
+    """The runs that have a figure, best first: photographs before drawn faces, then by best validation top-1."""
+    usable = [r for r in runs if r.best and r.state != "broken"]
+    return sorted(usable, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0), reverse=True)
 
 
 class RunStore:
@@ -253,7 +265,8 @@ class RunStore:
 
     def shipped(self) -> frozenset[str]:
         """The ids of the runs that came with the project, named in `shipped.json` of the store."""
-        return frozenset(_read_json(self.root / "shipped.json") or ())
+        names = _read_json(self.root / "shipped.json")
+        return frozenset(n for n in names if isinstance(n, str)) if isinstance(names, list) else frozenset()
 
     def folder(self, run_id: str) -> Path:
         """The run's folder, whether it exists or not. Raises RunError for what cannot be an id."""
@@ -263,6 +276,8 @@ class RunStore:
         state = status.get("state")
         if config is None or state not in STATES:
             return "broken"
+        if state == "queued" and status.get("reserved") and time.time() - status.get("queued", 0) > _RESERVED_SECONDS:
+            return state if is_locked(path / "run.lock") else "lost"  # who reserved it is gone
         if state == "running":
             if not is_locked(path / "run.lock"):
                 return "lost"
@@ -449,9 +464,13 @@ def hold(path: Path, timeout: float = 2.0) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise RunError(
+        raise RunBusy(
             f"'{path.parent.name}' is in use by another process. Stop it first, or wait until it ends."
         ) from None
+    except OSError as error:
+        raise RunError(
+            f"{path.parent} cannot be written: {error.strerror}. Set FER_RUNS_DIR to a folder that can be."
+        ) from error
     try:
         yield
     finally:
@@ -511,9 +530,13 @@ def _cached(path: Path, parse: Callable[[bytes], Any]) -> Any:
 
 def _parse_json(content: bytes) -> Any:
     try:
-        return json.loads(content)
+        return json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return RunBroken("is not JSON")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _read_json(path: Path) -> Any:
@@ -588,7 +611,10 @@ def _read_record(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], Co
 def _read_status(path: Path, problems: list[str]) -> Mapping[str, Any]:
     status = _read_json(path / "status.json")
     if isinstance(status, dict) and isinstance(status.get("state"), str):
-        return status
+        odd = [k for k in _STATUS_NUMBERS if not isinstance(status.get(k, 0), int | float)]
+        if odd:
+            problems.append(f"status.json: {', '.join(odd)} left out, which should be a number")
+        return {k: v for k, v in status.items() if k not in odd}
     problems.append("status.json is missing or damaged")
     return {}
 
@@ -600,11 +626,12 @@ def _read_notes(path: Path, problems: list[str]) -> Notes:
             problems.append("notes.json is damaged")
         return Notes()
     try:
-        known = {k: content[k] for k in Notes.__dataclass_fields__ if k in content}
-        return Notes(**{**known, "tags": tuple(str(t) for t in known.get("tags", ()))})
-    except (TypeError, AttributeError):
+        known = {k: content[k] for k, kind in _NOTE_KINDS.items() if isinstance(content.get(k), kind)}
+    except AttributeError:
+        known = {}
+    if not isinstance(content, dict) or any(k in content and k not in known for k in _NOTE_KINDS):
         problems.append("notes.json is damaged")
-        return Notes()
+    return Notes(**{**known, "tags": tuple(str(t) for t in known.get("tags", ()))})
 
 
 def _one_line(text: str, limit: int, what: str) -> str:

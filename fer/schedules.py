@@ -30,11 +30,6 @@ def lr_at(config: Config, step: int, steps_per_epoch: int, val_losses: Sequence[
     return base_lr * _factor(schedule, step - warmup_steps, total, steps_per_epoch, val_losses)
 
 
-def lr_by_epoch(config: Config, steps_per_epoch: int) -> list[float]:
-    """The rate at the first step of each epoch, as `metrics.jsonl` records it; plateau as if loss always improved."""
-    return [lr_at(config, epoch * steps_per_epoch, steps_per_epoch) for epoch in range(config.train.epochs)]
-
-
 def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:
     """How often `plateau` has cut the rate after these epochs.
 

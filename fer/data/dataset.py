@@ -6,6 +6,7 @@ and no picture is decoded twice. The root is `data/` in the project or `FER_DATA
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from fer.errors import DataError
-from fer.files import write_bytes_atomic
+from fer.files import PROJECT_ROOT, write_bytes_atomic
 
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 SPLITS = ("train", "val", "test")
 SIZE = 48
 SAMPLE = "sample"
 PREFERRED = "fer2013"
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _FORMAT = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -220,13 +220,17 @@ def save(data: Dataset) -> Path:
 def load(name: str) -> Dataset:
     """Read a prepared data set; the sample faces are drawn on first use. Raises DataError."""
     path = dataset_path(name)
+    if name == SAMPLE:
+        return _load_sample(path)
     if not path.is_file():
-        if name == SAMPLE:
-            return _draw_sample()
         raise DataError(
             f"There is no prepared data set '{name}'. Available: {', '.join(available())}. "
             f"Prepare one with: python -m fer data import PATH --name {name}"
         )
+    return _read(path, name)
+
+
+def _read(path: Path, name: str) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
@@ -258,7 +262,7 @@ def load_head(name: str) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return json.loads(str(file["head"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged and cannot be read. Delete it and import the data set again.") from error
 
 
@@ -278,9 +282,15 @@ def describe_resolution(values: Iterable[tuple[float, float] | None]) -> str:
     return ", ".join(seen) if seen else "not stated"
 
 
-def _draw_sample() -> Dataset:
-    from fer.data.sample import draw_sample
+def _load_sample(path: Path) -> Dataset:
+    """The sample faces from their file; drawn where it is missing, damaged or of an older drawing."""
+    from fer.data.sample import VERSION, draw_sample
 
+    if path.is_file():
+        with contextlib.suppress(DataError):
+            data = _read(path, SAMPLE)
+            if data.meta.get("version") == VERSION:
+                return data
     data = draw_sample()
     try:
         save(data)

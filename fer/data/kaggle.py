@@ -14,7 +14,7 @@ from fer.errors import DataError
 HANDLE = "jonathanoheix/face-expression-recognition-dataset"
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
 BY_HAND = (
-    f"Or download the zip by hand from {PAGE} and run: python -m fer data import PATH_OF_THE_ZIP --name fer-kaggle"
+    f"Or download the zip by hand from {PAGE} and run: python -m fer data import PATH_OF_THE_ZIP --name kaggle"
 )
 _TOKEN = (
     "create a token in your Kaggle account's settings, save it as ~/.kaggle/kaggle.json or set KAGGLE_USERNAME and "

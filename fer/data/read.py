@@ -124,6 +124,10 @@ def import_path(path: Path, name: str, *, skip_bad: bool = False, progress: Prog
     check_name(name)
     shown = shown_name(str(path))
     try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise DataError(f"There is no file or folder '{shown}'. Give a folder, a zip or a CSV file.") from error
+    try:
         if path.is_dir():
             return _import_source(_folder(path), name, skip_bad, progress)
         if not path.exists():

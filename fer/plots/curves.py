@@ -60,7 +60,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "loss": Metric("Loss (natural log)", "Loss", "val_loss", "train_loss"),
+    "loss": Metric("Loss (cross entropy)", "Loss", "val_loss", "train_loss"),
     "top1": Metric("Top-1, %", "Top-1, %", "val_top1", "train_top1", 100.0, ".2f", " %"),
     "macro_f1": Metric("Macro F1 on val, %", "Macro F1 on val, %", "val_macro_f1", None, 100.0, ".2f", " %"),
     "lr": Metric("Learning rate", "Learning rate", "lr", None, 1.0, ".3g", starred=False),
@@ -86,8 +86,9 @@ def marks(runs: Sequence[Curve]) -> list[Mark]:
 
 
 def short(name: str, limit: int = _LEGEND_LENGTH) -> str:
-    """A name cut for a legend."""
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    """A name cut in its middle for a legend: what tells runs of one recipe apart stands at the end."""
+    tail = limit // 3
+    return name if len(name) <= limit else name[: limit - tail - 1] + "…" + name[-tail:]
 
 
 def metric_curves(

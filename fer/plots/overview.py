@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import plotly.graph_objects as go
 
+from fer.plots.curves import short
 from fer.plots.style import run_colours, styled
 from fer.runs import Run
 
@@ -19,21 +21,22 @@ def best_bars(runs: Sequence[Run], *, dark: bool) -> go.Figure:
     figure = go.Figure(
         go.Bar(
             x=values,
-            y=[_short(r.name) for r in ranked],
+            y=[r.id for r in ranked],
             orientation="h",
             marker={"color": run_colours([r.recipe for r in reversed(ranked)])[::-1]},
             text=[f"{v:.1f} % (epoch {r.best['epoch']})  " for v, r in zip(values, ranked, strict=True) if r.best],
             textposition="inside",
             insidetextanchor="end",
             textfont={"color": "#ffffff", "size": 14},
-            customdata=[r.data_name for r in ranked],
-            hovertemplate="%{y}<br>best val top-1 %{x:.2f} %<br>data: %{customdata}<extra></extra>",
+            customdata=[[escape(r.name), escape(r.data_name)] for r in ranked],
+            hovertemplate="%{customdata[0]}<br>best val top-1 %{x:.2f} %<br>data: %{customdata[1]}<extra></extra>",
         )
     )
     styled(figure, dark=dark, height=72 + 44 * len(ranked), legend=False)
     figure.update_layout(margin={"t": 8, "b": 44, "l": 8, "r": 8}, bargap=0.3)
     figure.update_xaxes(title_text="best validation top-1, %", rangemode="tozero")
-    figure.update_yaxes(showgrid=False)
+    names = [escape(short(r.name)) for r in ranked]
+    figure.update_yaxes(showgrid=False, tickvals=[r.id for r in ranked], ticktext=names, type="category")
     return figure
 
 
@@ -60,7 +63,3 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], *, dark: bool) -> go.F
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(title_text="pictures", tickformat=",")
     return figure
-
-
-def _short(name: str, limit: int = 28) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"

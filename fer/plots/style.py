@@ -44,7 +44,7 @@ def run_colours(recipes: Sequence[str]) -> list[str]:
     for recipe in recipes:
         n = seen.get(recipe, 0)
         seen[recipe] = n + 1
-        colours.append(lighten(recipe_colour(recipe), min(0.3 * n, 0.6)))
+        colours.append(lighten(recipe_colour(recipe), min(0.2 * n, 0.4)))
     return colours
 
 

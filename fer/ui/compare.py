@@ -23,7 +23,7 @@ from fer.runs import ACTIVE, Run, RunStore
 from fer.schedules import lr_at
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import all_runs
-from fer.ui.parts import chart, data_notes, empty, percent
+from fer.ui.parts import STATE_SIGNS, chart, data_notes, empty, harmless, percent
 
 MAX_RUNS = 12
 _DEFAULT_RUNS = 4
@@ -31,16 +31,6 @@ _REFRESH_SECONDS = 2.5
 _PICKER, _URL_SEEN, _PICKED = "compare-runs", "compare-url-seen", "compare-picked"
 _SIDE_BY_SIDE = "Side by side"
 _METRICS = {"Loss and top-1": ("loss", "top1"), "Macro F1": ("macro_f1",), "Learning rate": ("lr",)}
-_STATE_SIGNS = {
-    "queued": "…",
-    "running": "↻",
-    "stopping": "↻",
-    "stopped": "‖",
-    "finished": "✓",
-    "failed": "✕",
-    "lost": "?",
-    "broken": "✕",
-}
 _SYMBOL_SIGNS = {
     "circle": "●",
     "square": "■",
@@ -159,15 +149,16 @@ def _summary_row(run: Run, label: str) -> dict[str, Any]:
 
 
 def settings_table(runs: Sequence[Run], *, everything: bool) -> pd.DataFrame:
-    """One row a setting, one column a run, all as text; those that differ, or all with a sign at those that do."""
-    configs = [r.config for r in runs if r.config]
+    """One row a setting, one column `run:<id>` a run, all as text; those that differ, or all with a sign at those."""
+    readable = [r for r in runs if r.config]
+    configs = [r.config for r in readable if r.config]
     flat = [flatten(c) for c in configs]
     differ = set(differing(configs))
     rows = [
         {
             "setting": path,
             "differs": "≠" if path in differ else "",
-            **{label: _value(f[path]) for label, f in zip(labels([r for r in runs if r.config]), flat, strict=True)},
+            **{f"run:{r.id}": _value(f[path]) for r, f in zip(readable, flat, strict=True)},
             "meaning": SETTINGS[path].help,
         }
         for path in SETTINGS
@@ -287,7 +278,7 @@ def _board(store: RunStore, run_ids: Sequence[str], following: bool) -> None:
         _answer(runs)
         _warnings(runs)
         _curves(runs)
-        data_notes(runs)
+        data_notes(runs, remarks=True)
         _table(runs)
     else:
         st.info(
@@ -482,19 +473,19 @@ def _table(runs: Sequence[Run]) -> None:
             format="%.2f",
             help="Train minus val top-1 in the best epoch; a large gap says that the network overfits.",
         ),
-        "lowest_val_loss": number(
-            "lowest val loss", format="%.3f", help="Cross entropy, natural log, mean over pictures."
-        ),
-        "last_val_loss": number("last val loss", format="%.3f"),
-        "val_macro_f1_at_best": number(
-            "macro F1 there, %", format="%.2f", help="Mean of the seven classes' F1 on val in the best epoch."
-        ),
         "num_params": number("parameters", format="localized"),
         "multiply_adds": number("multiply-adds, millions", format="%.1f", help="For one picture, forward."),
         "epoch_seconds_median": number(
             "s an epoch",
             format="%.1f",
             help="Median, training and validation together, on the machine that trained it.",
+        ),
+        "lowest_val_loss": number(
+            "lowest val loss", format="%.3f", help="Cross entropy, natural log, mean over pictures."
+        ),
+        "last_val_loss": number("last val loss", format="%.3f"),
+        "val_macro_f1_at_best": number(
+            "macro F1 there, %", format="%.2f", help="Mean of the seven classes' F1 on val in the best epoch."
         ),
         "epochs_done": number("epochs", format="%d"),
         "epochs_asked": number("of", format="%d"),
@@ -512,7 +503,7 @@ def _table(runs: Sequence[Run]) -> None:
     )
     st.download_button(
         "Download as CSV",
-        raw.to_csv(index=False),
+        raw.map(harmless).to_csv(index=False),
         "fer-lab-comparison.csv",
         "text/csv",
         icon=":material/download:",
@@ -528,7 +519,7 @@ def _on_screen(raw: pd.DataFrame) -> pd.DataFrame:
     for name in ("best_val_top1", "last_val_top1", "train_top1_at_best", "gap_at_best", "val_macro_f1_at_best"):
         table[name] = 100 * table[name].astype(float)
     table["multiply_adds"] = table["multiply_adds"].astype(float) / 1e6
-    table["state"] = [f"{_STATE_SIGNS[s]} {s}" for s in table["state"]]
+    table["state"] = [f"{STATE_SIGNS[s]} {s}" for s in table["state"]]
     return table
 
 
@@ -547,5 +538,6 @@ def _settings(runs: Sequence[Run]) -> None:
         "setting": st.column_config.TextColumn("setting", pinned=True, width=150),
         "differs": st.column_config.TextColumn("differs", width="small"),
     }
-    columns |= {label: st.column_config.TextColumn(curves.short(label)) for label in labels(runs)}
+    named = zip(runs, labels(runs), strict=True)
+    columns |= {f"run:{r.id}": st.column_config.TextColumn(curves.short(label)) for r, label in named}
     st.dataframe(table, column_config=columns, hide_index=True, width="stretch", key="settings")

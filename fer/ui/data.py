@@ -22,6 +22,10 @@ _SCALE = 2
 def pick_dataset(names: Sequence[str]) -> str:
     """The data set to show, kept in the URL under `dataset`."""
     wanted = st.query_params.get("dataset", st.session_state.get("imported-dataset"))
+    if "dataset" in st.query_params and wanted not in names:
+        st.warning(
+            f"The link names the data set {plain(str(wanted)[:80])}, which is not here.", icon=":material/link_off:"
+        )
     if wanted not in names:
         try:
             wanted = default_dataset()
@@ -64,6 +68,11 @@ def imbalance(counts: Mapping[str, Mapping[str, int]]) -> None:
         return
     most, least = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
     total = sum(train.values())
+    if train[most] == train[least]:
+        st.markdown(
+            f"Every class has {train[most]:,} training pictures: answering at random is right {100 / len(train):.0f} % of the time."
+        )
+        return
     st.markdown(
         f"For each picture of **{least}** there are {train[most] / max(train[least], 1):.1f} of **{most}**. "
         f"A network that always answers *{most}* is right {100 * train[most] / total:.0f} % of the time on train: less than that is no skill."
@@ -159,7 +168,7 @@ def import_form() -> None:
             upload = st.file_uploader("Zip or CSV, at most 500 MB", type=["zip", "csv"], max_upload_size=500)
         else:
             typed = st.text_input("Path of a folder, zip or CSV", placeholder="/home/me/Downloads/fer2013.zip").strip()
-            path = Path(typed).expanduser() if typed else None
+            path = Path(typed) if typed else None
         name = st.text_input(
             "Name",
             placeholder="fer2013",

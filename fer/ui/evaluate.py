@@ -13,7 +13,7 @@ from fer.data import dataset
 from fer.data.dataset import CLASSES, SAMPLE, SPLITS
 from fer.errors import FerError
 from fer.plots.evaluation import VIEWS, biggest_confusions, confusion_heatmap
-from fer.runs import Run, RunStore
+from fer.runs import Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import all_runs, load_dataset
 from fer.ui.parts import chart, data_notes, percent, pick_run
@@ -179,11 +179,13 @@ def _runs(store: RunStore) -> list[Run]:
             reported.append(run)
         elif _has_weights(run):
             others.append(run)
-    return sorted(reported, key=_merit, reverse=True) + sorted(others, key=_merit, reverse=True)
+    return _ranked(reported) + _ranked(others)
 
 
-def _merit(run: Run) -> tuple[bool, float]:
-    return not run.synthetic, run.best["val_top1"] if run.best else 0.0
+def _ranked(runs: list[Run]) -> list[Run]:
+    """By merit, then those without a figure."""
+    ranked = by_merit(runs)
+    return ranked + [r for r in runs if r not in ranked]
 
 
 def _saved(run: Run, name: str, split: str) -> dict[str, Any] | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import streamlit as st
+from PIL import Image, ImageDraw
+from starlette.formparsers import MultiPartParser
 
 from fer.errors import FerError
+from fer.images import MAX_PHOTO_BYTES
 from fer.runs import RunStore
 from fer.ui.loaders import all_runs
 
@@ -58,12 +63,19 @@ PAGES = {
 }
 
 
+# What becomes a link, an icon or a typographic sign: `a:b`, `www.`, `a@b`, `->`, `<-`, `--`, `>=`, `<=`, `~=`.
+_LIVE = re.compile(r":(?=\S)|w(?=ww\.)|@(?=\w)|-(?=[->])|<(?=[-=])|[>~](?==)", re.IGNORECASE)
+
+# Starlette writes an upload of more than 1 MB to a temporary file while it arrives; a photo shall stay in memory.
+MultiPartParser.spool_max_size = MAX_PHOTO_BYTES + 1024 * 1024
+
+
 @contextmanager
 def frame(name: str) -> Iterator[RunStore]:
     """Draw the page's head and menu, hand out the run store, and show a FerError as a message. Others stay loud."""
     page = PAGES[name]
     title = "FER Lab" if name == "home" else f"{page.title} - FER Lab"
-    st.set_page_config(page_title=title, page_icon=":material/sentiment_satisfied:", layout="wide", menu_items={})
+    st.set_page_config(page_title=title, page_icon=_icon(), layout="wide", menu_items={})
     st.html(_CSS)
     store = RunStore()
     try:
@@ -80,10 +92,22 @@ def _menu(store: RunStore) -> None:
         st.markdown("### FER Lab", help="Facial-expression recognition on 48x48 grey faces")
         for page in PAGES.values():
             st.page_link(page.script, label=page.title, icon=page.icon, width="stretch")
-        active = [r for r in all_runs(store) if r.state in ("running", "stopping", "queued")]
+        active = [r for r in all_runs(store, archived=True) if r.state in ("running", "stopping", "queued")]
         running = sum(r.state != "queued" for r in active)
         if active:
             st.caption(f":material/sync: {running} running, {len(active) - running} queued")
+
+
+@cache
+def _icon() -> Image.Image:
+    """A round face for the browser's tab, drawn here: Streamlit's own icons for tabs come from a server elsewhere."""
+    image = Image.new("RGBA", (64, 64))
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((3, 3, 61, 61), fill="#2b7fc4")
+    for x in (23, 41):
+        pen.ellipse((x - 4, 20, x + 4, 28), fill="white")
+    pen.arc((18, 22, 46, 48), 20, 160, fill="white", width=4)
+    return image
 
 
 def dark() -> bool:
@@ -92,7 +116,11 @@ def dark() -> bool:
 
 
 def plain(text: str) -> str:
-    """Text for Streamlit's Markdown with nothing in it taken as markup, links, maths, colours or icons."""
+    """Text for Streamlit's Markdown with nothing in it taken as markup, links, maths, colours, icons or arrows.
+
+    Links and icons are found after escapes are gone, so an invisible word joiner parts what would make one.
+    """
+    text = _LIVE.sub(lambda m: m[0][0] + "\u2060" + m[0][1:], text)
     return "".join("\\" + c if c in "\\`*_{}[]()<>#+-.!|~$:&" else " " if c in "\r\n" else c for c in text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from fer.recipes import STUDY
-from fer.runs import ACTIVE, Run
+from fer.runs import ACTIVE, Run, by_merit
 from fer.ui.frame import plain
 from fer.ui.parts import percent, recipe_title, state_badge
 
@@ -16,11 +16,7 @@ _LEADERS = 6
 
 def leaders(runs: Sequence[Run]) -> list[Run]:
     """The runs of the first screen: trained on photographs before drawn faces, by best validation top-1."""
-    ranked = sorted(
-        (r for r in runs if r.best),
-        key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0),
-        reverse=True,
-    )
+    ranked = by_merit(runs)
     photographs = [r for r in ranked if not r.synthetic]
     return (photographs or ranked)[:_LEADERS]
 
@@ -34,7 +30,9 @@ def best_run(runs: Sequence[Run]) -> None:
     with st.container(border=True):
         st.caption("Best run so far")
         st.subheader(plain(run.name), anchor=False)
-        st.caption(f"{recipe_title(run)}, trained on {run.data_name}{' (synthetic faces)' if run.synthetic else ''}")
+        st.caption(
+            f"{recipe_title(run)}, trained on {plain(run.data_name)}{' (synthetic faces)' if run.synthetic else ''}"
+        )
         first, second = st.columns(2)
         first.metric(
             "Best val top-1",

@@ -9,14 +9,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from fer.data import dataset
 from fer.errors import FerError
-from fer.runs import PROJECT_ROOT, Run, RunStore
+from fer.files import PROJECT_ROOT
+from fer.runs import Run, RunStore
 
 _CORE_SECONDS = 120
 
@@ -42,11 +42,12 @@ def _load_dataset(name: str, stamp: int, path: str) -> dataset.Dataset:
 
 def core_json(*arguments: str) -> Any:
     """The answer of `python -m fer ARGUMENTS --json`, worked out once. Raises FerError with that command's sentence."""
-    return _core_json(arguments, str(dataset.data_root()))
+    files = sorted(dataset.data_root().glob("*.npz"))
+    return _core_json(arguments, tuple((str(f), f.stat().st_mtime_ns) for f in files))
 
 
 @st.cache_data(max_entries=200, ttl=3600, show_spinner=False)
-def _core_json(arguments: tuple[str, ...], data_root: str) -> Any:
+def _core_json(arguments: tuple[str, ...], data_files: tuple[tuple[str, int], ...]) -> Any:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
     try:
         done = subprocess.run(
@@ -66,8 +67,3 @@ def _core_json(arguments: tuple[str, ...], data_root: str) -> Any:
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return json.loads(done.stdout)
-
-
-def project_file(name: str) -> Path:
-    """A file of the project, by its path from the root."""
-    return PROJECT_ROOT / name

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
 import streamlit as st
 
+from fer.config import flatten
 from fer.plots.style import PLOT_CONFIG
 from fer.recipes import RECIPES
 from fer.runs import Run
@@ -20,6 +23,17 @@ STATE_ICONS = {
     "lost": ":material/help:",
     "broken": ":material/broken_image:",
 }
+# A table's cells take text only: these signs stand for the icons there.
+STATE_SIGNS = {
+    "queued": "…",
+    "running": "▶",
+    "stopping": "▷",
+    "stopped": "‖",
+    "finished": "✓",
+    "failed": "✕",
+    "lost": "?",
+    "broken": "!",
+}
 _STATE_COLOURS = {
     "running": "blue",
     "stopping": "orange",
@@ -28,6 +42,13 @@ _STATE_COLOURS = {
     "lost": "orange",
     "broken": "red",
 }
+
+
+def harmless(value: Any) -> Any:
+    """A cell for a CSV: text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
+        return "'" + value
+    return value
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -54,22 +75,33 @@ def run_label(run: Run) -> str:
     """A run in a picker: its name, its data, and its best figure."""
     best = f", best val top-1 {percent(run.best['val_top1'])}" if run.best else ""
     data = f"{run.data_name}, synthetic" if run.synthetic else run.data_name
-    return f"{run.name} ({data}{best})"
+    changes = f", {own_changes(run)}" if own_changes(run) else ""
+    return f"{run.name} ({data}{changes}{best})"
+
+
+def own_changes(run: Run) -> str:
+    """What a run changes from its recipe besides data, seed and where it ran: 'optim.lr 0.003'; '' where nothing."""
+    if not run.config or run.recipe not in RECIPES:
+        return ""
+    own, recipe = flatten(run.config), flatten(RECIPES[run.recipe].config())
+    passed_over = ("data.name", "seed", "runtime.device", "runtime.precision", "runtime.threads")
+    return ", ".join(f"{p} {own[p]}" for p in own if own[p] != recipe[p] and p not in passed_over)
 
 
 def recipe_title(run: Run) -> str:
-    """The recipe's title, such as 'Step decay'."""
-    return RECIPES[run.recipe].title if run.recipe in RECIPES else run.recipe
+    """The recipe's title, such as 'Step decay'; fit for Markdown."""
+    return RECIPES[run.recipe].title if run.recipe in RECIPES else plain(run.recipe)
 
 
-def data_notes(runs: list[Run]) -> None:
-    """What must be said beside figures of these runs: synthetic faces, and val as the only held-out split."""
+def data_notes(runs: list[Run], *, remarks: bool = False) -> None:
+    """What must be said beside figures of these runs: synthetic faces, val as the only held-out split, and, where
+    their cost is shown too, what whoever shipped them remarks on it."""
     drawn = [r.name for r in runs if r.synthetic]
     if drawn:
         st.caption(
             f":material/draw: Synthetic: {plain(', '.join(drawn))} {'was' if len(drawn) == 1 else 'were'} trained on faces drawn by FER Lab, not on photographs."
         )
-    for note in sorted({n for r in runs for n in (r.split_note, r.remark) if n}):
+    for note in sorted({n for r in runs for n in (r.split_note, r.remark if remarks else None) if n}):
         st.caption(f":material/info: {plain(note)}")
 
 

@@ -25,7 +25,7 @@ from fer.plots.predictions import bars_alt, boxed, enlarged, looks, probability_
 from fer.runs import Run, RunStore
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import all_runs, load_dataset
-from fer.ui.parts import chart, data_notes, percent, pick_run
+from fer.ui.parts import chart, data_notes, harmless, percent, pick_run
 
 if TYPE_CHECKING:  # these two import torch, which takes seconds: only once the page's head is on the screen
     from fer.predict import FacePrediction, Predictor
@@ -191,7 +191,7 @@ def show(photo: UploadedFile, found: Answer, number: int) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.image(found.view, width=_view_width(found), alt=_photo_alt(found))
-        st.caption(f"{found.width:,} x {found.height:,} pixels. {_count(len(found.faces))}.")
+        st.caption(f"{found.width:,} x {found.height:,} pixels. {_count(found)}.")
     with right:
         _offer_whole(photo, found)
         for i, face in enumerate(found.faces[:_MOST_CARDS], start=1):
@@ -227,7 +227,10 @@ def _whole_key(photo: UploadedFile) -> str:
     return f"whole-{photo.file_id}"
 
 
-def _count(faces: int) -> str:
+def _count(found: Answer) -> str:
+    faces = len(found.faces)
+    if faces == 1 and found.faces[0].box == (0, 0, found.width, found.height):
+        return "Judged whole, as one face"
     return {0: "No face found", 1: "1 face"}.get(faces, f"{faces} faces, the biggest first")
 
 
@@ -363,13 +366,7 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _harmless_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: _harmless(value) for key, value in row.items()} for row in rows]
-
-
-def _harmless(value: Any) -> Any:
-    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
-        return "'" + value
-    return value
+    return [{key: harmless(value) for key, value in row.items()} for row in rows]
 
 
 # --- responsibility

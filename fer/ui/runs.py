@@ -11,26 +11,26 @@ import streamlit as st
 
 from fer import jobs
 from fer.config import SETTINGS, flatten
-from fer.errors import FerError
+from fer.errors import FerError, RunError
 from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import all_runs
-from fer.ui.parts import chart, data_notes, duration, percent, recipe_title, run_label, state_badge
+from fer.ui.parts import (
+    STATE_SIGNS,
+    chart,
+    data_notes,
+    duration,
+    own_changes,
+    percent,
+    recipe_title,
+    run_label,
+    state_badge,
+)
 
-_EVERY_SECONDS = 2.0
+_EVERY_SECONDS = 2.0  # between two looks while something trains
+_IDLE_SECONDS = 10.0  # and while nothing does: a run may be started elsewhere
 _ORDER = {"running": 0, "stopping": 0, "queued": 1}
-# A table's cells take text only: the signs stand for the icons of `parts.state_badge`.
-_SIGNS = {
-    "queued": "…",
-    "running": "▶",
-    "stopping": "▷",
-    "stopped": "‖",
-    "finished": "✓",
-    "failed": "✕",
-    "lost": "?",
-    "broken": "!",
-}
 
 
 def ordered(runs: Sequence[Run]) -> list[Run]:
@@ -41,7 +41,10 @@ def ordered(runs: Sequence[Run]) -> list[Run]:
 def serve_queue(store: RunStore) -> None:
     """See that queued runs have a worker: after a reboot nobody else would start one."""
     if jobs.queue(store) and not jobs.worker_alive(store):
-        jobs.ensure_worker(store)
+        try:
+            jobs.ensure_worker(store)
+        except RunError as error:  # a store that can only be read is still there to look at
+            st.caption(f":material/info: Queued runs are not served from here. {plain(str(error))}")
 
 
 def archive_switch(store: RunStore) -> bool:
@@ -52,7 +55,8 @@ def archive_switch(store: RunStore) -> bool:
 
 def live_table(store: RunStore, archived: bool) -> None:
     """All runs as a table that follows what trains."""
-    every = _EVERY_SECONDS if any(r.state in ACTIVE for r in all_runs(store, archived=archived)) else None
+    active = any(r.state in ACTIVE for r in all_runs(store, archived=archived))
+    every = _EVERY_SECONDS if active else _IDLE_SECONDS
 
     @st.fragment(run_every=every)
     def table() -> None:
@@ -62,6 +66,8 @@ def live_table(store: RunStore, archived: bool) -> None:
         if active:
             running = sum(r.state != "queued" for r in active)
             st.markdown(f"**{running} running, {len(active) - running} waiting.** They go on when you close this page.")
+        # A selection is a row's number: a table of other rows, and the table after a choice, begin without one.
+        key = f"runs-table-{st.session_state.get('choices', 0)}-{hash(tuple(r.id for r in runs))}"
         event = st.dataframe(
             pd.DataFrame([_row(r) for r in runs]).drop(columns=[] if active else ["left"]),
             hide_index=True,
@@ -70,11 +76,11 @@ def live_table(store: RunStore, archived: bool) -> None:
             column_config=_COLUMNS,
             on_select="rerun",
             selection_mode="single-row",
-            key="runs-table",
+            key=key,
         )
-        rows = event.selection.rows
-        if rows and rows[0] < len(runs) and st.session_state.get("table-choice") != runs[rows[0]].id:
-            st.session_state["table-choice"] = st.session_state["pick-run"] = runs[rows[0]].id
+        if event.selection.rows:
+            st.session_state["pick-run"] = runs[event.selection.rows[0]].id
+            st.session_state["choices"] = st.session_state.get("choices", 0) + 1
             st.rerun()
 
     table()
@@ -87,7 +93,7 @@ def pick(runs: Sequence[Run]) -> str:
         wanted = st.query_params.get("run")
         if wanted and wanted not in by_id:
             st.warning(
-                f"There is no run {plain(wanted)} here; it may have been deleted or archived.",
+                f"There is no run {plain(wanted[:80])} here; it may have been deleted or archived.",
                 icon=":material/search_off:",
             )
         st.session_state["pick-run"] = wanted if wanted in by_id else runs[0].id
@@ -98,7 +104,7 @@ def pick(runs: Sequence[Run]) -> str:
 
 def live_details(store: RunStore, run_id: str) -> None:
     """One run: state, what can be done, curves, settings, log; follows it while it trains."""
-    every = _EVERY_SECONDS if store.get(run_id).state in ACTIVE else None
+    every = _EVERY_SECONDS if store.get(run_id).state in ACTIVE else _IDLE_SECONDS
 
     @st.fragment(run_every=every)
     def details() -> None:
@@ -109,7 +115,7 @@ def live_details(store: RunStore, run_id: str) -> None:
         except FerError as error:
             st.error(plain(str(error)), icon=":material/error:")
             return
-        _rerun_on_change("details", [run.id, run.state])
+        _rerun_on_change("details", [run.id, run.state, run.name, run.best])
         curves, settings, metrics, log = st.tabs(["Curves", "Settings", "Epochs", "Log"])
         with curves:
             _curves(run)
@@ -157,8 +163,8 @@ def _progress(run: Run) -> None:
         parts.append(f"loss {status['running_loss']:.3f}, top-1 {percent(status['running_top1'], 1)}")
     if status.get("images_per_sec"):
         parts.append(f"{status['images_per_sec']:,.0f} images/s")
-        pictures_left = (1 - run.progress) * run.epochs * steps * (run.config.train.batch_size if run.config else 0)
-        parts.append(f"about {duration(run.seconds_left or pictures_left / status['images_per_sec'])} left")
+    if run.seconds_left is not None:
+        parts.append(f"about {duration(run.seconds_left)} left")
     st.progress(run.progress, text=", ".join(parts))
 
 
@@ -205,10 +211,15 @@ def _more(store: RunStore, run: Run) -> None:
     if run.shipped:
         st.caption("This run came with FER Lab: it can be archived, not renamed or deleted.")
     else:
-        name = st.text_input("Name", value=run.notes.name, placeholder=run.id, max_chars=80, key=f"name-{run.id}")
-        if name != run.notes.name:
-            store.annotate(run.id, name=name)
-            st.rerun()
+        key = f"name-{run.id}"
+        st.text_input(
+            "Name",
+            value=run.notes.name,
+            placeholder=run.id,
+            max_chars=80,
+            key=key,
+            on_change=lambda: store.annotate(run.id, name=st.session_state[key]),
+        )
     _button(
         run,
         "Unpin" if run.notes.pinned else "Pin to the top",
@@ -220,7 +231,8 @@ def _more(store: RunStore, run: Run) -> None:
         "Bring back" if run.notes.archived else "Archive",
         ":material/archive:",
         lambda: store.annotate(run.id, archived=not run.notes.archived),
-        help="Take it out of the usual view; nothing is lost.",
+        help="Take it out of the usual view; nothing is lost. Not while it waits or trains.",
+        disabled=run.state in ACTIVE,
     )
     if not run.shipped and run.state not in ("running", "stopping"):
         sure = st.checkbox("Delete for good, with all its files", key=f"sure-{run.id}")
@@ -240,6 +252,7 @@ def _button(
     kind = "primary" if primary else "secondary"
     if st.button(label, icon=icon, help=help, type=kind, disabled=disabled, key=f"{label}-{run.id}"):
         do()
+        st.toast(f"{label}: {plain(run.name)}", icon=icon)
         st.rerun()
 
 
@@ -258,7 +271,7 @@ def _curves(run: Run) -> None:
         key=f"curves-{run.id}",
         alt=f"Loss and top-1 of {run.name} over {len(run.metrics)} epochs; best val top-1 {percent(best['val_top1'])} in epoch {best['epoch']}.",
     )
-    data_notes([run])
+    data_notes([run], remarks=True)
 
 
 def _settings(run: Run) -> None:
@@ -267,10 +280,10 @@ def _settings(run: Run) -> None:
         return
     status = run.status
     st.markdown(
-        f"{recipe_title(run)}, on {run.data_name}. "
+        f"{recipe_title(run)}, on {plain(run.data_name)}. "
         + (f"{run.model['num_params']:,} parameters. " if run.model.get("num_params") else "")
         + (
-            f"Computed on {plain(str(status['device_name']))} ({status['device']}), {status['precision']}, {status['threads']} threads."
+            f"Computed on {plain(str(status['device_name']))} ({plain(str(status.get('device')))}), {plain(str(status.get('precision')))}, {plain(str(status.get('threads')))} threads."
             if status.get("device_name")
             else ""
         )
@@ -298,12 +311,13 @@ def _epochs(run: Run) -> None:
 def _row(run: Run) -> dict[str, object]:
     return {
         "run": run.name,
-        "state": f"{_SIGNS[run.state]} {run.state}",
+        "state": f"{STATE_SIGNS[run.state]} {run.state}",
         "progress": 100 * run.progress,
         "best": 100 * run.best["val_top1"] if run.best else None,
         "last": 100 * run.last["val_top1"] if run.last else None,
         "left": duration(run.seconds_left) if run.seconds_left else "",
         "recipe": run.recipe,
+        "changes": own_changes(run),
         "data": f"{run.data_name} (synthetic)" if run.synthetic else run.data_name,
         "seed": run.config.seed if run.config else None,
         "created": time.strftime("%d %b %H:%M", time.localtime(run.created)) if run.created else "",
@@ -319,6 +333,7 @@ _COLUMNS = {
     "last": st.column_config.NumberColumn("Last val top-1", format=_PERCENT),
     "left": st.column_config.TextColumn("Time left"),
     "recipe": st.column_config.TextColumn("Recipe"),
+    "changes": st.column_config.TextColumn("Changes", help="What differs from the recipe."),
     "data": st.column_config.TextColumn("Data"),
     "seed": st.column_config.NumberColumn("Seed"),
     "created": st.column_config.TextColumn("Created"),

@@ -208,11 +208,11 @@ def test_settings_show_differences_and_all_on_request(open_page, study) -> None:
     at = open_page("compare", run=["baseline", "step-decay"])
     shown = at.dataframe[1].value.set_index("setting")
     assert list(shown.index) == ["schedule.name"]
-    assert list(shown.loc["schedule.name", ["baseline", "step-decay"]]) == ["constant", "step"]
+    assert list(shown.loc["schedule.name", ["run:baseline", "run:step-decay"]]) == ["constant", "step"]
     at.toggle(key="all-settings").set_value(True).run()
     every = at.dataframe[1].value.set_index("setting")
     assert every.loc["schedule.name", "differs"] == "≠" and every.loc["optim.lr", "differs"] == ""
-    assert every.loc["optim.lr", "baseline"] == "0.001"
+    assert every.loc["optim.lr", "run:baseline"] == "0.001"
 
 
 def test_different_data_are_not_compared(open_page) -> None:

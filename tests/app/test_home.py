@@ -53,4 +53,5 @@ def test_what_a_shipped_run_remarks_stands_beside_its_figures(open_page, add_run
     add_run("shipped", [0.5])
     path = RunStore().folder("shipped") / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "remark": "Trained on a busy machine."}))
-    assert "Trained on a busy machine." in said(open_page("home"))
+    assert "Trained on a busy machine." in said(open_page("compare"))
+    assert "Trained on a busy machine." not in said(open_page("home"))

@@ -27,7 +27,7 @@ def test_a_box_and_seven_probabilities(server: Server, page: Page, astronaut: Pa
     expect(chart).to_be_visible()
     for name in CLASSES:
         expect(chart.get_by_text(name, exact=True)).to_be_visible()
-    expect(page.get_by_test_id("stImage").first).to_be_visible()
+    expect(page.get_by_alt_text("face 1 looks", exact=False)).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 

@@ -18,9 +18,8 @@ from fer import jobs
 from fer.cli import main
 from fer.data import dataset
 from fer.data.dataset import CLASSES
-from fer.files import write_json_atomic
+from fer.files import PROJECT_ROOT, write_json_atomic
 from fer.recipes import RECIPES
-from fer.runs import PROJECT_ROOT
 from fer.schedules import lr_at
 from tests.conftest import TINY, draw_blobs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from fer.cli import main
 from fer.config import Config, differing, parse_assignments, with_settings
 from fer.data import dataset
 from fer.errors import ConfigError, DataError, RunError
+from fer.files import PROJECT_ROOT
 from fer.jobs import WORKER_LOCK, command_line, create_run, grid, queue, seeds, submit, work, worker_alive
 from fer.recipes import get_recipe
 from fer.runs import hold
@@ -124,13 +126,13 @@ def pretend(store, monkeypatch):
     def install(act=lambda run_id: store.write_status(run_id, {"state": "finished"}), code: int = 0) -> list[str]:
         trained: list[str] = []
 
-        def call(command, **_options) -> int:
+        def call(command, _log, _environment) -> int:
             assert command[:4] == [sys.executable, "-m", "fer", "runs"]
             trained.append(command[-1])
             act(command[-1])
             return code
 
-        monkeypatch.setattr(subprocess, "call", call)
+        monkeypatch.setattr(jobs, "_call", call)
         return trained
 
     return install
@@ -271,3 +273,22 @@ def test_a_run_of_someone_else_is_not_started_twice(store, make_run, capsys):
         assert main(["runs", "start", "a"]) == 2
     assert "in use by another process" in capsys.readouterr().err
     assert store.get("a").state == "queued"
+
+
+def test_ctrl_c_on_the_worker_lets_the_training_save(store, make_run):
+    """The whole process group hears Ctrl-C, as in a terminal; the run ends as stopped, not killed."""
+    make_run("long", train__epochs=2000)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    worker = subprocess.Popen([sys.executable, "-m", "fer", "worker"], env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not store.get("long").metrics and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(worker.pid, signal.SIGINT)
+        worker.wait(timeout=30)
+    finally:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+    assert store.get("long").state == "stopped"
+    assert (store.folder("long") / "resume.pt").exists()

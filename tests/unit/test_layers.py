@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fer.runs import PROJECT_ROOT
+from fer.files import PROJECT_ROOT
 
 # Lowest first; a module may import from its own layer and from those below it. A package stands for its modules.
 LAYERS = (
@@ -130,6 +130,13 @@ def test_what_starts_fast_leaves_torch_alone():
     )
     loaded = modules_after(f"import {', '.join(there)}")
     assert not loaded & {"torch", "torchvision", "streamlit"}
+
+
+def test_the_parts_of_the_fast_pages_leave_torch_alone():
+    fast = ("frame", "loaders", "parts", "home", "data", "train_form", "train_preview", "launch", "runs", "compare")
+    loaded = modules_after(f"import {', '.join(f'fer.ui.{name}' for name in fast)}")
+    assert "streamlit" in loaded
+    assert not loaded & {"torch", "torchvision"}
 
 
 def test_listing_runs_leaves_torch_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from fer import runs
 from fer.config import Config, with_settings
 from fer.errors import RunBroken, RunError
 from fer.files import write_json_atomic
-from fer.runs import Run, RunStore, check_run_id, hold, is_locked
+from fer.runs import Run, RunStore, by_merit, check_run_id, hold, is_locked
 
 DATA = {"fingerprint": "f" * 32, "synthetic": True, "split_note": None}
 
@@ -678,3 +679,60 @@ def test_a_store_that_cannot_be_listed_is_a_clear_error(tmp_path):
     with pytest.raises(RunError, match=r"cannot be read.*FER_RUNS_DIR"):
         RunStore(tmp_path / "file").ids()
     assert issubclass(RunBroken, RunError)
+
+
+# What copied or hand-written folders may hold
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.json", '{"name": 5}'),
+        ("notes.json", "[1]"),
+        ("status.json", '{"state": "stopped", "epoch": null, "step": "x"}'),
+        ("config.json", '{"schema": 1, "created": NaN}'),
+    ],
+)
+def test_odd_values_are_named_and_nothing_that_is_shown_breaks(store, make_run, name, content):
+    run = make_run("odd")
+    (run.path / name).write_text(content)
+    read = store.get("odd")
+    assert [p for p in read.problems if p.startswith(name)]
+    assert isinstance(read.name, str)
+    assert 0 <= read.progress <= 1
+    assert read.seconds_left is None
+    assert math.isfinite(read.created)
+
+
+def test_a_list_of_shipped_runs_that_is_none_ships_nothing(store, make_run):
+    make_run("a")
+    (store.root / "shipped.json").write_text("5")
+    assert store.get("a").shipped is False
+
+
+def test_a_reserved_run_whose_owner_is_gone_is_lost(store, make_run):
+    make_run("mine", reserved=True)
+    assert store.get("mine").state == "queued"
+    status = store.get("mine").status
+    store.write_status("mine", {**status, "queued": status["queued"] - 120})
+    assert store.get("mine").state == "lost"
+    assert store.requeue("mine").state == "queued"
+
+
+def test_the_median_of_two_epochs_is_their_mean(store, make_run):
+    run = make_run("two")
+    row = dict.fromkeys(("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1"), 0.5)
+    store.append_metrics(run.id, {"epoch": 1, **row, "epoch_seconds": 10.0})
+    store.append_metrics(run.id, {"epoch": 2, **row, "epoch_seconds": 20.0})
+    assert store.get("two").epoch_seconds == 15.0
+
+
+def test_merit_puts_photographs_first_and_leaves_out_what_is_broken(store, make_run):
+    row = dict.fromkeys(("lr", "train_loss", "train_top1", "val_loss", "val_macro_f1", "epoch_seconds"), 0.5)
+    for run_id, top1 in (("low", 0.3), ("high", 0.6), ("torn", 0.9)):
+        make_run(run_id)
+        store.append_metrics(run_id, {"epoch": 1, **row, "val_top1": top1})
+    drawn = store.create(Config(), recipe="baseline", data={"fingerprint": "x", "synthetic": True}, run_id="drawn")
+    store.append_metrics(drawn.id, {"epoch": 1, **row, "val_top1": 0.8})
+    (store.folder("torn") / "config.json").write_text("{")
+    assert [r.id for r in by_merit(store.runs())] == ["high", "low", "drawn"]

@@ -8,7 +8,7 @@ from torch.optim import lr_scheduler as torchs
 
 from fer.config import Config, with_settings
 from fer.recipes import RECIPES
-from fer.schedules import lr_at, lr_by_epoch, plateau_cuts
+from fer.schedules import lr_at, plateau_cuts
 
 STEPS, EPOCHS, LR = 7, 12, 0.02
 
@@ -132,12 +132,6 @@ def test_plateau_agrees_with_torch(losses, patience):
 def test_plateau_starts_at_the_base_rate_and_ignores_what_comes_later():
     assert plateau_cuts([], 2) == 0
     assert [plateau_cuts([1.0] * n, 2) for n in range(1, 11)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
-
-
-def test_the_rate_by_epoch_is_that_of_the_epochs_first_step():
-    cfg = config(name="cosine", warmup_epochs=1)
-    assert lr_by_epoch(cfg, STEPS) == ours(cfg)[::STEPS]
-    assert len(lr_by_epoch(cfg, STEPS)) == EPOCHS
 
 
 @pytest.mark.parametrize("name", RECIPES)

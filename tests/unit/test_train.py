@@ -23,10 +23,11 @@ from fer.data import dataset
 from fer.device import torch_threads
 from fer.errors import CheckpointError, DataError, RunError, TrainingError
 from fer.evaluate import compute_logits
+from fer.files import PROJECT_ROOT
 from fer.jobs import create_run
 from fer.models import build_model
 from fer.models.inputs import Preprocess
-from fer.runs import PROJECT_ROOT, Run, RunStore, hold
+from fer.runs import Run, RunStore, hold
 from fer.train import Watcher, build_optimizer, fit, picture_order
 from tests.conftest import draw_blobs, tiny_config
 

@@ -1,0 +1,100 @@
+"""The study's training loop, written plainly: what the engine is measured against.
+
+ImageFolder read as RGB, ToTensor, ImageNet mean and std; a DataLoader with one worker, batch 64, shuffled; cross entropy;
+Adam at 0.001; fp32; validation after each epoch. The network is the engine's own, whose ReLU stands after the pool.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from fer.config import ModelConfig
+from fer.data.dataset import Dataset
+from fer.models import build_model
+from fer.models.inputs import IMAGENET_MEAN, IMAGENET_STD
+
+BATCH = 64
+
+
+def unpack(data: Dataset, folder: Path) -> Path:
+    """Write a data set's pictures as `<split>/<class>/<n>.png`, for ImageFolder; returns the folder."""
+    for split in ("train", "val"):
+        for i in data.indices(split):
+            target = folder / split / data.classes[data.labels[i]]
+            target.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data.images[i]).save(target / f"{i}.png", compress_level=1)
+    return folder
+
+
+def unpack_zip(path: Path, folder: Path) -> Path:
+    """The same from a zip of `train/<class>/*` and `test/<class>/*`, its files as they are, `test` as `val`."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            parts = Path(member.filename).parts
+            if member.is_dir() or len(parts) < 3:
+                continue
+            split, label, name = parts[-3:]
+            target = folder / ("val" if split == "test" else split) / Path(label).name
+            target.mkdir(parents=True, exist_ok=True)
+            content = archive.read(member)
+            Image.open(io.BytesIO(content)).verify()
+            (target / Path(name).name).write_bytes(content)
+    return folder
+
+
+def loaders(folder: Path) -> tuple[DataLoader, DataLoader]:
+    """The train and the val loader."""
+    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    train = datasets.ImageFolder(str(folder / "train"), prepare)
+    val = datasets.ImageFolder(str(folder / "val"), prepare)
+    return (
+        DataLoader(train, BATCH, shuffle=True, num_workers=1),
+        DataLoader(val, BATCH, shuffle=False, num_workers=1),
+    )
+
+
+def start(network: str, seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A fresh network and its optimizer."""
+    torch.manual_seed(seed)
+    model = build_model(ModelConfig(name=network), 7)
+    return model, torch.optim.Adam(model.parameters(), lr=0.001)
+
+
+def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, loader: DataLoader) -> tuple[float, float, float]:
+    """One epoch; returns mean loss, top-1 and seconds."""
+    began = time.perf_counter()
+    model.train()
+    loss_sum = right = seen = 0
+    for images, labels in loader:
+        optimizer.zero_grad()
+        logits = model(images)
+        loss = nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.item() * len(labels)
+        right += (logits.argmax(1) == labels).sum().item()
+        seen += len(labels)
+    return loss_sum / seen, right / seen, time.perf_counter() - began
+
+
+@torch.no_grad()
+def validate(model: nn.Module, loader: DataLoader) -> tuple[float, float, float]:
+    """Mean loss, top-1 and seconds over the val split."""
+    began = time.perf_counter()
+    model.eval()
+    loss_sum = right = seen = 0
+    for images, labels in loader:
+        logits = model(images)
+        loss_sum += nn.functional.cross_entropy(logits, labels).item() * len(labels)
+        right += (logits.argmax(1) == labels).sum().item()
+        seen += len(labels)
+    return loss_sum / seen, right / seen, time.perf_counter() - began

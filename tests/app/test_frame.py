@@ -1,0 +1,44 @@
+"""The frame: text of users stays text, uploads stay in memory."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.formparsers import MultiPartParser
+
+from fer.images import MAX_PHOTO_BYTES
+from fer.ui.frame import plain
+from fer.ui.parts import harmless
+
+JOINER = "\u2060"
+
+
+@pytest.mark.parametrize(
+    ("text", "live"),
+    [
+        (":material/home: x", ":m"),
+        ("https://evil.example", ":/"),
+        ("www.evil.example", "www"),
+        ("me@evil.example", "@e"),
+        ("a -> b", "->"),
+        ("a--b", "--"),
+    ],
+)
+def test_what_would_become_a_link_an_icon_or_a_sign_is_parted(text: str, live: str) -> None:
+    shown = plain(text).replace("\\", "")
+    assert live not in shown
+    assert shown.replace(JOINER, "") == text
+
+
+def test_ordinary_text_is_not_touched_but_for_escapes() -> None:
+    assert plain("val top-1: 55 %, 3 x 3").replace("\\", "") == "val top-1: 55 %, 3 x 3"
+    assert plain("*a* [b](c) <d>") == r"\*a\* \[b\]\(c\) \<d\>"
+
+
+def test_a_photo_is_never_spooled_to_disk() -> None:
+    assert MultiPartParser.spool_max_size > MAX_PHOTO_BYTES
+
+
+def test_a_formula_in_a_cell_becomes_text() -> None:
+    assert harmless('=HYPERLINK("http://x")') == '\'=HYPERLINK("http://x")'
+    assert harmless("plain") == "plain"
+    assert harmless(-1.5) == -1.5

@@ -12,6 +12,8 @@ help:
 	@echo "make clean  remove the virtual environment and caches; runs and data stay"
 
 $(VENV)/app.stamp: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "FER Lab needs Python 3.11 or newer. If another one is installed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -30,6 +30,7 @@ from fer.ui.parts import (
 
 _EVERY_SECONDS = 2.0  # between two looks while something trains
 _IDLE_SECONDS = 10.0  # and while nothing does: a run may be started elsewhere
+_SHOWN = "shown-run"
 _ORDER = {"running": 0, "stopping": 0, "queued": 1}
 
 
@@ -79,7 +80,7 @@ def live_table(store: RunStore, archived: bool) -> None:
             key=key,
         )
         if event.selection.rows:
-            st.session_state["pick-run"] = runs[event.selection.rows[0]].id
+            st.session_state[_SHOWN] = runs[event.selection.rows[0]].id
             st.session_state["choices"] = st.session_state.get("choices", 0) + 1
             st.rerun()
 
@@ -88,16 +89,23 @@ def live_table(store: RunStore, archived: bool) -> None:
 
 def pick(runs: Sequence[Run]) -> str:
     """The id of the run whose details are shown, kept in the URL under `run`."""
-    by_id = {r.id: r for r in runs}
-    if st.session_state.get("pick-run") not in by_id:
+    labels = {r.id: run_label(r) for r in runs}
+    if st.session_state.get(_SHOWN) not in labels:
         wanted = st.query_params.get("run")
-        if wanted and wanted not in by_id:
+        if wanted and wanted not in labels:
             st.warning(
                 f"There is no run {plain(wanted[:80])} here; it may have been deleted or archived.",
                 icon=":material/search_off:",
             )
-        st.session_state["pick-run"] = wanted if wanted in by_id else runs[0].id
-    chosen = st.selectbox("Details of", list(by_id), format_func=lambda i: run_label(by_id[i]), key="pick-run")
+        st.session_state[_SHOWN] = wanted if wanted in labels else runs[0].id
+    # A select box keeps showing the label that it was chosen by; one with a name of its own shows the new one.
+    key = f"details-{hash(tuple(labels.values()))}"
+    st.session_state[key] = st.session_state[_SHOWN]
+
+    def choose() -> None:
+        st.session_state[_SHOWN] = st.session_state[key]
+
+    chosen = st.selectbox("Details of", list(labels), format_func=labels.__getitem__, key=key, on_change=choose)
     st.query_params["run"] = chosen
     return chosen
 

@@ -39,7 +39,7 @@ def test_shows_figures_of_the_run_in_the_link(open_page, add_run) -> None:
     add_run("second", [0.5, 0.45])
     at = open_page("runs", run="second")
     assert not at.exception
-    assert at.selectbox(key="pick-run").value == "second"
+    assert at.selectbox[0].value == "second"
     assert [m.value for m in at.metric][:2] == ["50.00 %", "45.00 %"]
     assert {r.split()[-1] for r in at.dataframe[0].value["state"]} == {"finished"}
 
@@ -107,6 +107,7 @@ def test_rename(open_page, add_run) -> None:
     next(t for t in at.text_input if t.label == "Name").set_value("My *best* run").run()
     assert not at.exception
     assert RunStore().get("mine").name == "My *best* run"
+    assert at.selectbox[0].options[0].startswith("My *best* run (")
     assert "My *best* run" in said(at)
 
 
@@ -118,3 +119,14 @@ def test_delete_asks_first(open_page, add_run) -> None:
     button(at, "Delete").click().run()
     assert not at.exception
     assert RunStore().ids() == []
+
+
+def test_another_run_chosen_by_hand_is_shown_and_stays(open_page, add_run) -> None:
+    add_run("first", [0.3])
+    add_run("second", [0.5])
+    at = open_page("runs", run="second")
+    at.selectbox[0].select("first").run()
+    assert at.metric[0].value == "30.00 %"
+    at.run()
+    assert at.selectbox[0].value == "first"
+    assert at.query_params["run"] in ("first", ["first"])

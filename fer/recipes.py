@@ -10,9 +10,10 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from fer.config import Config, with_settings
+from fer.config import Config, differing, with_settings
 from fer.errors import ConfigError
 
 
@@ -52,6 +53,16 @@ def get_recipe(name: str) -> Recipe:
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(f"There is no recipe '{name}'.{hint} Known recipes: {', '.join(RECIPES)}.")
     return RECIPES[name]
+
+
+def changes_from(recipe: str, config: Config) -> dict[str, Any]:
+    """What differs from the recipe, data set and seed included: `{dotted path: value}`. Raises ConfigError."""
+    return dict(_changes(get_recipe(recipe).name, config))
+
+
+@lru_cache(maxsize=20_000)  # tables of runs ask for each run at each refresh
+def _changes(recipe: str, config: Config) -> tuple[tuple[str, Any], ...]:
+    return tuple((path, new) for path, (_, new) in differing([RECIPES[recipe].config(), config]).items())
 
 
 @_recipe("Baseline CNN")

@@ -133,7 +133,7 @@ class Run:
         """The number of epochs it was asked to train."""
         return self.config.train.epochs if self.config else 0
 
-    @property
+    @cached_property
     def best(self) -> Mapping[str, Any] | None:
         """The metrics of the epoch with the highest validation top-1, the first of equals; None before the first."""
         return max(self.metrics, key=lambda row: row["val_top1"], default=None)
@@ -143,7 +143,7 @@ class Run:
         """The metrics of the last epoch that ended; None before the first."""
         return self.metrics[-1] if self.metrics else None
 
-    @property
+    @cached_property
     def epoch_seconds(self) -> float | None:
         """The median seconds of an epoch, training and validation together."""
         return statistics.median(row["epoch_seconds"] for row in self.metrics) if self.metrics else None

@@ -97,8 +97,8 @@ def _twins(first: Run, second: Run) -> Twins | None:
     differ = {p for p in differing([first.config, second.config]) if not p.startswith("runtime.")}
     if not differ and first.recipe == second.recipe:
         return None
-    harmless = all(p.startswith("schedule.") or p == "train.epochs" for p in differ)
-    return Twins(first, second, harmless and _same_rates(first, second))
+    schedule_only = all(p.startswith("schedule.") or p == "train.epochs" for p in differ)
+    return Twins(first, second, schedule_only and _same_rates(first, second))
 
 
 def _same_rates(first: Run, second: Run) -> bool:

@@ -185,7 +185,8 @@ def _runs(store: RunStore) -> list[Run]:
 def _ranked(runs: list[Run]) -> list[Run]:
     """By merit, then those without a figure."""
     ranked = by_merit(runs)
-    return ranked + [r for r in runs if r not in ranked]
+    ids = {r.id for r in ranked}
+    return ranked + [r for r in runs if r.id not in ids]
 
 
 def _saved(run: Run, name: str, split: str) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartParser
 
 from fer.errors import FerError
 from fer.images import MAX_PHOTO_BYTES
-from fer.runs import RunStore
+from fer.runs import ACTIVE, RunStore
 from fer.ui.loaders import all_runs
 
 
@@ -92,7 +92,7 @@ def _menu(store: RunStore) -> None:
         st.markdown("### FER Lab", help="Facial-expression recognition on 48x48 grey faces")
         for page in PAGES.values():
             st.page_link(page.script, label=page.title, icon=page.icon, width="stretch")
-        active = [r for r in all_runs(store, archived=True) if r.state in ("running", "stopping", "queued")]
+        active = [r for r in all_runs(store, archived=True) if r.state in ACTIVE]
         running = sum(r.state != "queued" for r in active)
         if active:
             st.caption(f":material/sync: {running} running, {len(active) - running} queued")

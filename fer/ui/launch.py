@@ -11,12 +11,12 @@ import streamlit as st
 from fer.config import SETTINGS, Config, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
 from fer.jobs import MAX_GRID, free_bytes, grid, seeds, submit
-from fer.recipes import RECIPES, STUDY
+from fer.recipes import RECIPES, STUDY, changes_from
 from fer.runs import ACTIVE, RunStore
 from fer.ui.frame import plain
 from fer.ui.loaders import all_runs, core_json
 from fer.ui.parts import duration
-from fer.ui.train_form import Form, TrainState, changes_from, explain, label, shown_value
+from fer.ui.train_form import Form, TrainState, explain, label, shown_value
 
 Plan = list[tuple[str | None, Config]]
 MODES = ("One run", "Seeds", "Grid", "The study")

@@ -7,9 +7,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from fer.config import flatten
 from fer.plots.style import PLOT_CONFIG
-from fer.recipes import RECIPES
+from fer.recipes import RECIPES, changes_from
 from fer.runs import Run
 from fer.ui.frame import plain
 
@@ -75,17 +74,16 @@ def run_label(run: Run) -> str:
     """A run in a picker: its name, its data, and its best figure."""
     best = f", best val top-1 {percent(run.best['val_top1'])}" if run.best else ""
     data = f"{run.data_name}, synthetic" if run.synthetic else run.data_name
-    changes = f", {own_changes(run)}" if own_changes(run) else ""
-    return f"{run.name} ({data}{changes}{best})"
+    changes = own_changes(run)
+    return f"{run.name} ({data}{f', {changes}' if changes else ''}{best})"
 
 
 def own_changes(run: Run) -> str:
     """What a run changes from its recipe besides data, seed and where it ran: 'optim.lr 0.003'; '' where nothing."""
     if not run.config or run.recipe not in RECIPES:
         return ""
-    own, recipe = flatten(run.config), flatten(RECIPES[run.recipe].config())
-    passed_over = ("data.name", "seed", "runtime.device", "runtime.precision", "runtime.threads")
-    return ", ".join(f"{p} {own[p]}" for p in own if own[p] != recipe[p] and p not in passed_over)
+    changes = changes_from(run.recipe, run.config).items()
+    return ", ".join(f"{p} {v}" for p, v in changes if p not in ("data.name", "seed") and not p.startswith("runtime."))
 
 
 def recipe_title(run: Run) -> str:

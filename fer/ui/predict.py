@@ -22,7 +22,7 @@ from fer.data.sample import draw_face
 from fer.errors import ImageError
 from fer.images import MAX_PHOTO_BYTES, read_image
 from fer.plots.predictions import bars_alt, boxed, enlarged, looks, probability_bars
-from fer.runs import Run, RunStore
+from fer.runs import Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import all_runs, load_dataset
 from fer.ui.parts import chart, data_notes, harmless, percent, pick_run
@@ -56,10 +56,10 @@ class Answer:
 def choose_run(store: RunStore) -> Run | None:
     """The run to ask, the best one trained on photographs first; None where no run has weights."""
     with st.spinner("Looking for trained networks"):
-        from fer.predict import default_run, has_weights
+        from fer.predict import has_weights
 
         runs = [r for r in all_runs(store) if has_weights(r)]
-        best = default_run(store) if any(r.best for r in runs) else None
+    best = next((r.id for r in by_merit(runs)), None)
     ordered = sorted(runs, key=lambda r: r.id != best)
     return pick_run(
         "Network", ordered, default=best, help="A run with saved weights; those of its best epoch are asked."

@@ -13,10 +13,10 @@ from typing import Any
 
 import streamlit as st
 
-from fer.config import SETTINGS, Config, Setting, differing, flatten, with_settings
+from fer.config import SETTINGS, Config, Setting, flatten, with_settings
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
-from fer.recipes import RECIPES, get_recipe
+from fer.recipes import RECIPES, changes_from, get_recipe
 from fer.runs import RunStore
 from fer.ui.frame import plain
 
@@ -118,11 +118,6 @@ def used(path: str, values: Mapping[str, Any]) -> bool:
     """Whether the setting has a meaning beside these values."""
     other, wanted = _USED_WITH.get(path, ("", ()))
     return not other or values[other] in wanted
-
-
-def changes_from(recipe: str, config: Config) -> dict[str, Any]:
-    """What differs from the recipe, data set and seed included: `{dotted path: value}`."""
-    return {path: new for path, (_, new) in differing([get_recipe(recipe).config(), config]).items()}
 
 
 def explain(problem: str) -> str:

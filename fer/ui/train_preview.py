@@ -13,12 +13,12 @@ from fer.errors import FerError
 from fer.jobs import command_line
 from fer.plots.network import network_alt, network_picture
 from fer.plots.schedule import lr_curves
-from fer.recipes import RECIPES
+from fer.recipes import RECIPES, changes_from
 from fer.ui.frame import dark, plain
 from fer.ui.launch import Plan
 from fer.ui.loaders import core_json, load_dataset
 from fer.ui.parts import chart
-from fer.ui.train_form import changes_from, label, shown_value
+from fer.ui.train_form import label, shown_value
 
 _MAX_CURVES = 6
 _MAX_COMMANDS = 8

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from fer.config import Config, with_settings
-from fer.runs import RunStore
+from fer.runs import Run, RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,3 +72,11 @@ def said(at: AppTest) -> str:
     """All that the page says in words, markup characters unescaped."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success")
     return " ".join(e.value for kind in kinds for e in getattr(at, kind)).replace("\\", "")
+
+
+def set_record(run: Run, **data: Any) -> None:
+    """Change what the run's record says of its data."""
+    path = run.path / "config.json"
+    record = json.loads(path.read_text())
+    record["data"].update(data)
+    path.write_text(json.dumps(record))

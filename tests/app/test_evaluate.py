@@ -12,7 +12,7 @@ import pytest
 from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.ui.evaluate import confusion_sentences
-from tests.app.conftest import said
+from tests.app.conftest import said, set_record
 from tests.conftest import draw_blobs
 
 
@@ -22,13 +22,6 @@ def metrics(at) -> dict[str, str]:
 
 def figure(at) -> dict:
     return json.loads(at.get("plotly_chart")[0].proto.spec)
-
-
-def set_record(run, **data) -> None:
-    path = run.path / "config.json"
-    record = json.loads(path.read_text())
-    record["data"].update(data)
-    path.write_text(json.dumps(record))
 
 
 def press_evaluate(at):

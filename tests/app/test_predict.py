@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from fer.data.dataset import CLASSES
 from fer.images import MAX_PHOTO_BYTES
 from fer.predict import Predictor
 from fer.ui import predict as parts
-from tests.app.conftest import said
+from tests.app.conftest import said, set_record
 
 
 def encode(picture: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -42,13 +41,6 @@ def upload(at, *files: tuple[str, bytes]):
 
 def charts(at) -> int:
     return len(at.get("plotly_chart"))
-
-
-def set_record(run, **data) -> None:
-    path = run.path / "config.json"
-    record = json.loads(path.read_text())
-    record["data"].update(data)
-    path.write_text(json.dumps(record))
 
 
 # --- the run

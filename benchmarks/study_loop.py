@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,15 +51,25 @@ def unpack_zip(path: Path, folder: Path) -> Path:
     return folder
 
 
+def pictures(folder: Path, split: str) -> datasets.ImageFolder:
+    """The pictures of a split as the study reads them: RGB, 0 to 1, normalised."""
+    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    return datasets.ImageFolder(str(folder / split), prepare)
+
+
 def loaders(folder: Path) -> tuple[DataLoader, DataLoader]:
     """The train and the val loader."""
-    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
-    train = datasets.ImageFolder(str(folder / "train"), prepare)
-    val = datasets.ImageFolder(str(folder / "val"), prepare)
     return (
-        DataLoader(train, BATCH, shuffle=True, num_workers=1),
-        DataLoader(val, BATCH, shuffle=False, num_workers=1),
+        DataLoader(pictures(folder, "train"), BATCH, shuffle=True, num_workers=1),
+        DataLoader(pictures(folder, "val"), BATCH, shuffle=False, num_workers=1),
     )
+
+
+def ordered_loader(folder: Path, order: Sequence[int]) -> DataLoader:
+    """The train loader over what `unpack` wrote, visiting the data set's pictures in this order of their positions."""
+    train = pictures(folder, "train")
+    place = {int(Path(file).stem): i for i, (file, _) in enumerate(train.samples)}
+    return DataLoader(train, BATCH, sampler=[place[i] for i in order], num_workers=1)
 
 
 def network(name: str) -> nn.Sequential:
@@ -78,17 +89,25 @@ def start(name: str, seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, torch.optim.Adam(model.parameters(), lr=0.001)
 
 
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One optimizer step; returns the mean loss before it and the logits."""
+    optimizer.zero_grad()
+    logits = model(images)
+    loss = nn.functional.cross_entropy(logits, labels)
+    loss.backward()
+    optimizer.step()
+    return loss, logits
+
+
 def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, loader: DataLoader) -> tuple[float, float, float]:
     """One epoch; returns mean loss, top-1 and seconds."""
     began = time.perf_counter()
     model.train()
     loss_sum = right = seen = 0
     for images, labels in loader:
-        optimizer.zero_grad()
-        logits = model(images)
-        loss = nn.functional.cross_entropy(logits, labels)
-        loss.backward()
-        optimizer.step()
+        loss, logits = train_step(model, optimizer, images, labels)
         loss_sum += loss.item() * len(labels)
         right += (logits.argmax(1) == labels).sum().item()
         seen += len(labels)

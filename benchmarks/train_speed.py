@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks import machine, study_loop
+from benchmarks import machine, prepared, study_loop
 from fer.config import Config, ModelConfig, with_settings
 from fer.data import dataset
-from fer.data.read import import_path
 from fer.device import resolve
 from fer.evaluate import compute_logits
 from fer.models.inputs import Preprocess
@@ -54,28 +51,14 @@ def main() -> None:
 
 
 def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    os.environ["FER_DATA_DIR"] = str(folder / "data")
-    data = import_path(arguments.data, "bench") if arguments.data else dataset.load(dataset.SAMPLE)
-    dataset.save(data)
-    (folder / "name").write_text(data.name)
-    if arguments.data and arguments.data.suffix == ".zip":
-        study_loop.unpack_zip(arguments.data, folder / "pictures")
-    else:
-        study_loop.unpack(data, folder / "pictures")
+    data = prepared.prepare(arguments.data, folder)
     turns: dict[str, list[dict[str, Any]]] = {"study": [], "engine": []}
     for number in range(arguments.turns):
         for who, done in turns.items():
-            done.append(_turn(who, folder, arguments.network))
+            flags = ("--turn-of", who, "--folder", str(folder), "--network", arguments.network)
+            done.append(prepared.turn(__file__, *flags))
             print(f"turn {number + 1} {who}: {done[-1]}", file=sys.stderr)
     return _summary(arguments, data, turns)
-
-
-def _turn(who: str, folder: Path, network: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--turn-of", who, "--folder", str(folder), "--network", network]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _study_turn(folder: Path, network: str) -> dict[str, Any]:
@@ -91,8 +74,7 @@ def _study_turn(folder: Path, network: str) -> dict[str, Any]:
 
 
 def _engine_turn(folder: Path, network: str) -> dict[str, Any]:
-    os.environ["FER_DATA_DIR"] = str(folder / "data")
-    data = dataset.load((folder / "name").read_text())
+    data = prepared.load(folder)
     with tempfile.TemporaryDirectory() as root:
         store = RunStore(Path(root))
         facts = {"fingerprint": data.fingerprint}
@@ -141,7 +123,7 @@ def _summary(
     return {
         "benchmark": "train_speed",
         "network": arguments.network,
-        "data": arguments.data.name if arguments.data else "sample",
+        "data": prepared.data_name(arguments.data),
         "num_train": num_train,
         "num_val": len(data.indices("val")),
         "turns": arguments.turns,

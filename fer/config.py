@@ -39,7 +39,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    name: Literal["baseline", "grouped-conv", "depthwise-conv", "dilated-conv"] = Field(
+    name: Literal["baseline", "grouped-conv", "depthwise-conv", "dilated-conv", "compact"] = Field(
         "baseline", description="The network."
     )
     channels: Literal["rgb", "grey"] = Field(
@@ -52,6 +52,18 @@ class ModelConfig(Section):
         if self.name == "grouped-conv" and self.channels == "grey":
             raise ValueError("grouped-conv has 3 groups and cannot take model.channels=grey: set it to rgb")
         return self
+
+
+class AugmentConfig(Section):
+    """What is done to each training picture anew in each epoch; validation pictures stay as they are."""
+
+    flip: bool = Field(False, description="Mirror each training picture left to right, half of the time.")
+    shift: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Move each training picture by up to so many pixels up or down and to a side; its edge is repeated.",
+    )
 
 
 class OptimConfig(Section):
@@ -114,7 +126,12 @@ class RuntimeConfig(Section):
         "auto",
         description="Arithmetic of the training passes; auto takes bf16 where the processor has it in hardware. Validation is always fp32.",
     )
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads. None: one for each physical core.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads. None: one for each physical core, shared out among the runs that train at its start.",
+    )
 
 
 class Config(Section):
@@ -122,11 +139,17 @@ class Config(Section):
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-    seed: int = Field(0, ge=0, lt=2**31, description="Decides the first weights and the order of the pictures.")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="Decides the first weights, the order of the pictures and how they are augmented.",
+    )
 
     @field_validator("data", mode="before")
     @classmethod

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
+from fer.augment import step_draws
 from fer.config import Config
 from fer.data.dataset import load
-from fer.device import device_name, resolve, torch_threads
+from fer.device import Runtime, device_name, keep_freed_memory, resolve, torch_threads
 from fer.evaluate import compute_logits
-from fer.models import build_model
-from fer.models.inputs import Preprocess
-from fer.train import build_optimizer
+from fer.train import Learner
 
 _WARM_STEPS = 2
 
@@ -31,7 +29,7 @@ def estimate(config: Config, *, seconds: float = 1.5) -> dict[str, Any]:
     runtime = resolve(config.runtime)
     batch = min(config.train.batch_size, num_train)
     with torch_threads(runtime.threads):
-        step_seconds, val_images_per_sec = _time_steps(config, batch, len(data.classes), seconds)
+        step_seconds, val_images_per_sec = _time_steps(config, runtime, batch, len(data.classes), seconds)
     epoch_seconds = step_seconds * num_train / batch + num_val / val_images_per_sec
     return {
         "epoch_seconds": epoch_seconds,
@@ -44,23 +42,17 @@ def estimate(config: Config, *, seconds: float = 1.5) -> dict[str, Any]:
     }
 
 
-def _time_steps(config: Config, batch: int, num_classes: int, seconds: float) -> tuple[float, float]:
+def _time_steps(config: Config, runtime: Runtime, batch: int, num_classes: int, seconds: float) -> tuple[float, float]:
     """Seconds of a training step, and pictures validated a second."""
-    runtime = resolve(config.runtime)
-    model = build_model(config.model, num_classes).to(runtime.device, memory_format=torch.channels_last)
-    optimizer, preprocess = build_optimizer(config, model), Preprocess.for_channels(config.model.channels)
+    keep_freed_memory()
+    learner = Learner.fresh(config, num_classes, runtime)
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (batch, 48, 48), dtype=np.uint8)).to(runtime.device)
     labels = torch.from_numpy(rng.integers(0, num_classes, batch)).to(runtime.device)
+    draws = step_draws(config.seed, 0, 0)
 
     def step() -> None:
-        with runtime.autocast():
-            logits = model(preprocess(images))
-        loss = functional.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        loss.item()  # wait for the device
+        learner.step(images, labels, config.optim.lr, draws)[0].item()  # wait for the device
 
     for _ in range(_WARM_STEPS):
         step()
@@ -70,5 +62,5 @@ def _time_steps(config: Config, batch: int, num_classes: int, seconds: float) ->
         steps += 1
     step_seconds = (time.perf_counter() - began) / steps
     began = time.perf_counter()
-    compute_logits(model, preprocess, images)
+    compute_logits(learner.model, learner.preprocess, images)
     return step_seconds, batch / (time.perf_counter() - began)

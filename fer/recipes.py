@@ -153,3 +153,26 @@ def dilated_conv() -> dict[str, Any]:
     python -m fer train --recipe dilated-conv --dataset fer2013
     """
     return {"model.name": "dilated-conv"}
+
+
+@_recipe("Fast")
+def fast() -> dict[str, Any]:
+    """Five epochs of a small network with batch norm, one grey channel, flips and shifts: better than the baseline within a minute.
+
+    python -m fer train --recipe fast --dataset fer2013
+    """
+    return {
+        "model.name": "compact",
+        "model.channels": "grey",
+        "augment.flip": True,
+        "augment.shift": 1,
+        "optim.name": "adamw",
+        "optim.lr": 0.02,
+        "optim.weight_decay": 0.05,
+        "schedule.name": "one-cycle",
+        "schedule.pct_start": 0.2,
+        "schedule.div_factor": 10.0,
+        "schedule.final_div_factor": 1000.0,
+        "train.batch_size": 128,
+        "train.epochs": 5,
+    }

@@ -263,6 +263,10 @@ class RunStore:
             problems=tuple(problems),
         )
 
+    def held(self) -> list[str]:
+        """The ids of the runs that a process trains at this moment."""
+        return [run_id for run_id in self.ids() if is_locked(self.root / run_id / "run.lock")]
+
     def shipped(self) -> frozenset[str]:
         """The ids of the runs that came with the project, named in `shipped.json` of the store."""
         names = _read_json(self.root / "shipped.json")

@@ -1,6 +1,6 @@
 """Training one run: the loop, its saves, and going on after an interruption.
 
-Data order and learning rate are pure functions of seed, epoch and step, so what a resumed run needs beside weights and
+Data order, learning rate and the random numbers of augmentation are pure functions of seed, epoch and step, so what a resumed run needs beside weights and
 optimizer is where it stood. `resume.pt` holds all of it in one atomic file; every other file can be made again from it.
 """
 
@@ -18,10 +18,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fer.augment import augment, step_draws
 from fer.checkpoint import save_checkpoint
 from fer.config import Config
 from fer.data.dataset import Dataset, load
-from fer.device import Runtime, device_name, resolve, torch_threads, versions
+from fer.device import Runtime, device_name, keep_freed_memory, resolve, torch_threads, versions
 from fer.errors import CheckpointError, DataError, FerError, RunError, TrainingError
 from fer.evaluate import compute_logits, report_of
 from fer.files import write_atomic, write_json_atomic
@@ -61,13 +62,52 @@ class Watcher:
     should_stop: Callable[[], bool] = lambda: False
 
 
-@dataclass
-class TrainState:
-    """All that changes while a run trains. epoch: epochs that ended; step: steps done in the one that runs."""
+@dataclass(frozen=True)
+class Learner:
+    """A network with its optimizer: what one training step needs and changes. The run's loop and `fer.cost` share it."""
 
+    config: Config
+    runtime: Runtime
     model: nn.Module
+    preprocess: Preprocess
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+
+    @classmethod
+    def fresh(cls, config: Config, num_classes: int, runtime: Runtime) -> Learner:
+        """The network with the first weights of the config's seed, on the device. Raises ConfigError."""
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, num_classes)
+        model.to(device=runtime.device, memory_format=torch.channels_last)
+        scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
+        preprocess = Preprocess.for_channels(config.model.channels)
+        return cls(config, runtime, model, preprocess, build_optimizer(config, model), scaler)
+
+    def step(
+        self, images: torch.Tensor, labels: torch.Tensor, lr: float, draws: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step on images (B, 48, 48) uint8 and labels (B,) int64; draws: for the augmentation.
+
+        Returns the mean loss before the step and the number that was right, both () on the device: nothing here waits
+        for it.
+        """
+        images = augment(images, self.config.augment, draws)
+        with self.runtime.autocast():
+            logits = self.model(self.preprocess(images))
+        loss = functional.cross_entropy(logits.float(), labels)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+@dataclass
+class TrainState:
+    """Where a run stands. epoch: epochs that ended; step: steps done in the one that runs."""
+
     sums: torch.Tensor  # (2,): sum of losses, number right, over this epoch's pictures so far
     epoch: int = 0
     step: int = 0
@@ -146,10 +186,14 @@ class _Fit:
         self.data = self._load_data()
         saved = self._read_resume()
         self.runtime = self._runtime(saved)
-        self.preprocess = Preprocess.for_channels(config.model.channels)
+        keep_freed_memory()
+        self.learner = Learner.fresh(config, len(self.data.classes), self.runtime)
         self.train_split, self.val_split = self._split("train"), self._split("val")
         self.steps = math.ceil(len(self.train_split) / config.train.batch_size)
-        self.state = self._fresh_state()
+        device = self.runtime.device
+        self.state = TrainState(
+            torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        )
         if saved:
             self._restore(saved)
         self._last_report = self._last_status = 0.0
@@ -167,7 +211,7 @@ class _Fit:
         return data
 
     def _runtime(self, saved: Mapping[str, Any] | None) -> Runtime:
-        runtime = resolve(self.config.runtime)
+        runtime = resolve(self.config.runtime, sharing=len(self.store.held()))  # this run's own lock is one of them
         if saved and saved["device"] == runtime.device.type:  # go on with the arithmetic it began with
             runtime = Runtime(runtime.device, saved["precision"], saved["threads"])
         return runtime
@@ -176,15 +220,6 @@ class _Fit:
         images, labels = self.data.subset(name)
         device = self.runtime.device
         return Split(to_tensor(images, device), torch.from_numpy(labels.astype(np.int64)).to(device))
-
-    def _fresh_state(self) -> TrainState:
-        torch.manual_seed(self.config.seed)
-        model = build_model(self.config.model, len(self.data.classes))
-        device = self.runtime.device
-        model.to(device=device, memory_format=torch.channels_last)
-        sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        scaler = torch.amp.GradScaler(device.type, enabled=self.runtime.precision == "fp16")
-        return TrainState(model, build_optimizer(self.config, model), scaler, sums)
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -213,14 +248,12 @@ class _Fit:
         images, labels = self.train_split.images, self.train_split.labels
         order = picture_order(self.config.seed, state.epoch, len(labels)).to(images.device)
         val_losses = [row["val_loss"] for row in state.history]
-        state.model.train()
+        self.learner.model.train()
         began, before, first = time.monotonic(), state.seconds, state.step
         while state.step < self.steps:
             lr = lr_at(self.config, state.epoch * self.steps + state.step, self.steps, val_losses)
-            for group in state.optimizer.param_groups:
-                group["lr"] = lr
             chosen = order[state.step * batch : (state.step + 1) * batch]
-            self._step(images[chosen], labels[chosen])
+            self._step(images[chosen], labels[chosen], lr)
             state.step += 1
             now = time.monotonic()
             state.seconds = before + now - began
@@ -234,24 +267,18 @@ class _Fit:
         self._check_finite()
         return True
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def _step(self, images: torch.Tensor, labels: torch.Tensor, lr: float) -> None:
         """One optimizer step; images (B, 48, 48) uint8, labels (B,)."""
         state = self.state
-        with self.runtime.autocast():
-            logits = state.model(self.preprocess(images))
-        loss = functional.cross_entropy(logits.float(), labels)
-        state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        right = (logits.detach().argmax(1) == labels).sum()
-        state.sums += torch.stack((loss.detach() * len(labels), right)).to(state.sums.dtype)
+        draws = step_draws(self.config.seed, state.epoch, state.step)
+        loss, right = self.learner.step(images, labels, lr, draws)
+        state.sums += torch.stack((loss * len(labels), right)).to(state.sums.dtype)
 
     def _end_epoch(self) -> None:
         """Validate, keep the weights, write the epoch's line, save. In this order, so that no kill can lose or double one."""
         state = self.state
         began = time.monotonic()
-        logits = compute_logits(state.model, self.preprocess, self.val_split.images)
+        logits = compute_logits(self.learner.model, self.learner.preprocess, self.val_split.images)
         labels = self.val_split.labels.cpu().numpy()
         if not np.isfinite(logits).all():  # the last step broke the weights: save none of them
             raise self._not_finite()
@@ -363,10 +390,10 @@ class _Fit:
     def _save_weights(self, name: str, row: Mapping[str, Any]) -> None:
         save_checkpoint(
             self.run.path / name,
-            self.state.model,
+            self.learner.model,
             self.config,
             self.data.classes,
-            self.preprocess,
+            self.learner.preprocess,
             epoch=row["epoch"],
             run=self.run.id,
             val_top1=row["val_top1"],
@@ -376,12 +403,12 @@ class _Fit:
         )
 
     def _save_resume(self) -> None:
-        state = self.state
+        state, learner = self.state, self.learner
         content = {
             "schema": SCHEMA,
-            "model": state.model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "scaler": state.scaler.state_dict(),
+            "model": learner.model.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "scaler": learner.scaler.state_dict(),
             "sums": state.sums,
             "epoch": state.epoch,
             "step": state.step,
@@ -410,10 +437,10 @@ class _Fit:
             ) from error
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        state = self.state
-        state.model.load_state_dict(saved["model"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.scaler.load_state_dict(saved["scaler"])
+        state, learner = self.state, self.learner
+        learner.model.load_state_dict(saved["model"])
+        learner.optimizer.load_state_dict(saved["optimizer"])
+        learner.scaler.load_state_dict(saved["scaler"])
         state.sums.copy_(saved["sums"])
         state.epoch, state.step, state.seconds = saved["epoch"], saved["step"], saved["seconds"]
         state.best_epoch, state.best_top1 = saved["best_epoch"], saved["best_top1"]

@@ -13,6 +13,7 @@ from torch import nn
 
 from fer.config import ModelConfig
 from fer.errors import ConfigError
+from fer.models.compact import compact
 from fer.models.study import baseline, depthwise_conv, dilated_conv, grouped_conv
 
 CHANNELS = {"rgb": 3, "grey": 1}
@@ -34,6 +35,9 @@ MODELS: dict[str, ModelEntry] = {
         depthwise_conv, "The baseline with its second and third convolutions depthwise separable."
     ),
     "dilated-conv": ModelEntry(dilated_conv, "The baseline with 3x3 kernels spread over 5x5 pixels."),
+    "compact": ModelEntry(
+        compact, "Four 3x3 convolutions with batch norm on 24x24 pixels and fewer; learns in minutes."
+    ),
 }
 
 

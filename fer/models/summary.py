@@ -9,6 +9,7 @@ from torch import nn
 
 from fer.config import ModelConfig
 from fer.models import build_model, example_input, num_params
+from fer.models.compact import Residual
 
 
 def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
@@ -22,7 +23,9 @@ def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
         image = example_input(config)
     layers: list[dict[str, Any]] = []
     hooks = [
-        m.register_forward_hook(_recorder(layers, name)) for name, m in model.named_modules() if not list(m.children())
+        m.register_forward_hook(_recorder(layers, name))
+        for name, m in model.named_modules()
+        if isinstance(m, Residual) or not list(m.children())
     ]
     with torch.no_grad():
         model.eval()(image)
@@ -69,6 +72,11 @@ def _detail(module: nn.Module) -> str:
         return ", ".join([f"{kernel}, {module.in_channels} to {module.out_channels}", *extras])
     if isinstance(module, nn.Linear):
         return f"{module.in_features} to {module.out_features}"
+    if isinstance(module, nn.PixelUnshuffle):
+        side = module.downscale_factor
+        return f"{side}x{side} pixels to {side**2} channels"
+    if isinstance(module, Residual):
+        return "plus its input"
     if isinstance(module, nn.MaxPool2d):
         return f"{module.kernel_size}x{module.kernel_size}"
     return ""

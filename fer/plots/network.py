@@ -25,6 +25,7 @@ _FOLLOWERS = (
     "BatchNorm2d",
     "Flatten",
     "Identity",
+    "Residual",
 )
 
 
@@ -110,6 +111,8 @@ def _family(layer: Mapping[str, Any]) -> tuple[str, str]:
         return "pooling", f"Pool {size}".strip()
     if kind == "Linear":
         return "linear", "Linear"
+    if kind == "PixelUnshuffle":
+        return "other", f"Fold {size.split()[0]}"
     return "other", kind
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from fer import device
 from fer.config import RuntimeConfig
 from fer.errors import DeviceError
+from fer.files import PROJECT_ROOT
 
 
 @pytest.mark.parametrize(("speedup", "precision"), [(2.7, "bf16"), (1.1, "fp32"), (0.5, "fp32")])
@@ -48,3 +53,25 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match=r"'cuda' is not to be had on this machine\. Available: cpu"):
         device.resolve(RuntimeConfig(device="cuda"))
+
+
+def test_freed_memory_is_kept_where_asked_for() -> None:
+    """In a process of its own, since this one would keep what it frees from then on."""
+    code = """
+import sys, psutil, torch
+from fer.device import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+before = psutil.Process().memory_info().rss
+step = [torch.ones(16 * 2**20, dtype=torch.uint8) for _ in range(6)]
+del step
+print((psutil.Process().memory_info().rss - before) / 2**20)
+"""
+    left = {}
+    for way in ("keep", "give-back"):
+        command = [sys.executable, "-c", code, way]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+        left[way] = float(done.stdout)
+    assert left["give-back"] < 20
+    if platform.libc_ver()[0] == "glibc":
+        assert left["keep"] > 90

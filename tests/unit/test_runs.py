@@ -736,3 +736,12 @@ def test_merit_puts_photographs_first_and_leaves_out_what_is_broken(store, make_
     store.append_metrics(drawn.id, {"epoch": 1, **row, "val_top1": 0.8})
     (store.folder("torn") / "config.json").write_text("{")
     assert [r.id for r in by_merit(store.runs())] == ["high", "low", "drawn"]
+
+
+def test_held_names_the_runs_that_a_process_trains(store, make_run):
+    make_run("a")
+    make_run("b")
+    assert store.held() == []
+    with hold(store.folder("b") / "run.lock"):
+        assert store.held() == ["b"]
+    assert store.held() == []

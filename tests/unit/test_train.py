@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch.nn import functional
 
+from fer import device
 from fer import train as training
 from fer.checkpoint import load_checkpoint
 from fer.data import dataset
@@ -279,6 +280,30 @@ def test_stopped_and_resumed_is_the_same_as_undisturbed(store, make_run, undistu
     assert_same_outcome(fit(store, "a"), undisturbed)
 
 
+def test_an_augmented_run_goes_on_with_the_random_numbers_it_would_have_had(store, make_run, every_step):
+    changes = {"augment__flip": True, "augment__shift": 2, "model__name": "compact", "model__channels": "grey"}
+    make_run("whole", **changes)
+    whole = fit(store, "whole")
+    make_run("parted", **changes)
+    fit(store, "parted", Watcher(should_stop=StopAfter(STEPS + 2)))
+    store.requeue("parted")
+    parted = fit(store, "parted")
+    assert figures(parted) == figures(whole)
+    assert same_weights(weights(parted), weights(whole))
+    make_run("plain", **{**changes, "augment__flip": False, "augment__shift": 0})
+    assert figures(fit(store, "plain")) != figures(whole)
+
+
+def test_runs_that_train_at_once_share_the_cores(store, make_run, monkeypatch):
+    monkeypatch.setattr(device, "physical_cores", lambda: 6)
+    seen = []
+    for name, held in (("alone", []), ("second", ["other"]), ("seventh", [str(i) for i in range(6)])):
+        make_run(name, runtime__threads=None, train__epochs=1)
+        monkeypatch.setattr(RunStore, "held", lambda _store, name=name, held=held: [*held, name])
+        seen.append(fit(store, name).status["threads"])
+    assert seen == [6, 3, 1]
+
+
 def test_plateau_goes_on_with_the_losses_from_before_the_stop(store, make_run, every_step):
     settings = {"schedule__name": "plateau", "schedule__patience": 0, "optim__lr": 1e-9}
     make_run("a", **settings)
@@ -384,12 +409,12 @@ def test_weights_broken_by_an_epochs_last_step_are_not_kept(store, make_run, mon
     make_run("a", train__epochs=2)
     step, taken = training._Fit._step, []
 
-    def break_the_tenth(self, images, labels) -> None:
-        step(self, images, labels)
+    def break_the_tenth(self, *batch) -> None:
+        step(self, *batch)
         taken.append(1)
         if len(taken) == 2 * STEPS:
             with torch.no_grad():
-                next(self.state.model.parameters()).fill_(math.nan)
+                next(self.learner.model.parameters()).fill_(math.nan)
 
     monkeypatch.setattr(training._Fit, "_step", break_the_tenth)
     with pytest.raises(TrainingError, match="no longer a number in epoch 2"):

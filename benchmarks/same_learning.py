@@ -2,15 +2,23 @@
 
     python benchmarks/same_learning.py --data fer2013.zip
 
-First, from one initialisation and one order of the pictures, the losses of both over 100 steps, the engine in fp32. Then
-both for 5 epochs from 3 seeds each, the engine in the precision that `auto` picks. Without --data the built-in sample
-faces are used. The two loops draw their first weights and orders from different random streams, so in the second part
-a seed of one is no pair of the same seed of the other.
+From one initialisation and one order of the pictures, over 100 steps:
+- `max_loss_difference`: both loops in fp32, each on its own way. Adam divides each gradient by its own size, so that a
+  rounding in a gradient near zero becomes a whole step of a weight; `max_loss_difference_of_study` says how far the
+  study's loop departs from itself when it sums with another number of threads.
+- `max_loss_difference_fp64`: the same in double precision, where such roundings are too small to matter.
+- `max_loss_difference_one_step`, `max_gradient_difference_one_step`: both in fp32 from the weights that the study's loop
+  has at each step; the gradient's relative to its norm.
+
+Then both for 5 epochs from 3 seeds each, the engine in the precision that `auto` picks. The two draw their first weights
+and orders from different random streams there, so a seed of one is no pair of the same seed of the other. Without --data
+the built-in sample faces are used.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -54,9 +62,8 @@ def main() -> None:
 
 def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     data = prepared.prepare(arguments.data, folder)
-    losses = compare_steps(data, study_loop.unpack(data, folder / "by_position"), arguments.steps)
-    gap = max(abs(a - b) for a, b in zip(losses["study"], losses["engine"], strict=True))
-    print(f"{arguments.steps} steps: largest difference in loss {gap:.2e}", file=sys.stderr)
+    steps = compare_steps(data, study_loop.unpack(data, folder / "by_position"), arguments.steps)
+    print(f"{arguments.steps} steps: {steps}", file=sys.stderr)
     tops: dict[str, list[float]] = {"study": [], "engine": []}
     for seed in range(arguments.seeds):
         for who, found in tops.items():
@@ -69,9 +76,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "network": NETWORK,
         "data": prepared.data_name(arguments.data),
         "steps": arguments.steps,
-        "max_loss_difference": gap,
-        "losses_study": losses["study"],
-        "losses_engine": losses["engine"],
+        **steps,
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
         "precision": resolve(Config().runtime).precision,
@@ -83,28 +88,76 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def compare_steps(data: Dataset, pictures: Path, steps: int) -> dict[str, list[float]]:
-    """The losses of both loops from the same first weights over the same pictures; `pictures`: as `unpack` wrote them."""
+def compare_steps(data: Dataset, pictures: Path, steps: int) -> dict[str, float]:
+    """The largest differences that the head of this file names; `pictures`: the data set as `study_loop.unpack` wrote it."""
     config = with_settings(Config(), {"runtime.precision": "fp32", "model.name": NETWORK})
-    runtime = resolve(config.runtime)
-    learner = Learner.fresh(config, len(data.classes), runtime)
-    model, optimizer = study_loop.start(NETWORK)
-    model.load_state_dict(learner.model.state_dict())
     images, labels = (torch.from_numpy(array) for array in data.subset("train"))
     order = picture_order(config.seed, 0, len(labels))
-    size = study_loop.BATCH
-    steps = min(steps, len(labels) // size)
-    positions = data.indices("train")[order[: steps * size].numpy()]
-    found: dict[str, list[float]] = {"study": [], "engine": []}
-    with torch_threads(runtime.threads):
-        for batch, targets in study_loop.ordered_loader(pictures, positions.tolist()):
-            found["study"].append(study_loop.train_step(model, optimizer, batch, targets)[0].item())
-        for step in range(steps):
-            chosen = order[step * size : (step + 1) * size]
-            draws = step_draws(config.seed, 0, step)
-            loss, _right = learner.step(images[chosen], labels[chosen], config.optim.lr, draws)
-            found["engine"].append(loss.item())
-    return found
+    chosen = order[: steps * study_loop.BATCH].split(study_loop.BATCH)
+    positions = data.indices("train")[torch.cat(chosen).numpy()]
+    theirs = list(study_loop.ordered_loader(pictures, positions.tolist()))
+    ours = [(images[i], labels[i]) for i in chosen]
+    threads = resolve(config.runtime).threads
+    with torch_threads(threads):
+        study, engine = _study_losses(config, theirs), _engine_losses(config, ours)
+        double = _study_losses(config, theirs, torch.float64), _engine_losses(config, ours, torch.float64)
+        one_step = _one_step_differences(config, theirs, ours)
+    with torch_threads(1 if threads > 1 else 2):
+        again = _study_losses(config, theirs)
+    return {
+        "max_loss_difference": _largest(study, engine),
+        "max_loss_difference_of_study": _largest(study, again),
+        "max_loss_difference_fp64": _largest(*double),
+        **one_step,
+    }
+
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def _largest(some: list[float], others: list[float]) -> float:
+    return max(abs(a - b) for a, b in zip(some, others, strict=True))
+
+
+def _start(config: Config, kind: torch.dtype) -> tuple[Learner, torch.nn.Module, torch.optim.Optimizer]:
+    """The engine's learner and the study's network with its optimizer, with the same first weights."""
+    learner = Learner.fresh(config, num_classes=7, runtime=resolve(config.runtime))
+    model, optimizer = study_loop.start(NETWORK)
+    model.load_state_dict(learner.model.state_dict())
+    learner.model.to(kind)
+    return learner, model.to(kind), optimizer
+
+
+def _study_losses(config: Config, batches: list[Batch], kind: torch.dtype = torch.float32) -> list[float]:
+    _, model, optimizer = _start(config, kind)
+    return [study_loop.train_step(model, optimizer, images.to(kind), labels)[0].item() for images, labels in batches]
+
+
+def _engine_losses(config: Config, batches: list[Batch], kind: torch.dtype = torch.float32) -> list[float]:
+    learner, _, _ = _start(config, kind)
+    scale = learner.preprocess
+    learner = dataclasses.replace(learner, preprocess=lambda images: scale(images).to(kind))
+    return [
+        learner.step(images, labels, config.optim.lr, step_draws(config.seed, 0, step))[0].item()
+        for step, (images, labels) in enumerate(batches)
+    ]
+
+
+def _one_step_differences(config: Config, theirs: list[Batch], ours: list[Batch]) -> dict[str, float]:
+    learner, model, optimizer = _start(config, torch.float32)
+    of_loss = of_gradient = 0.0
+    for (inputs, targets), (images, labels) in zip(theirs, ours, strict=True):
+        learner.model.load_state_dict(model.state_dict())
+        study_loss, _ = study_loop.train_step(model, optimizer, inputs, targets)
+        engine_loss, _ = learner.step(images, labels, config.optim.lr, step_draws(config.seed, 0, 0))
+        of_loss = max(of_loss, abs(study_loss.item() - engine_loss.item()))
+        ours_all, theirs_all = _gradient(learner.model), _gradient(model)
+        of_gradient = max(of_gradient, ((ours_all - theirs_all).norm() / theirs_all.norm()).item())
+    return {"max_loss_difference_one_step": of_loss, "max_gradient_difference_one_step": of_gradient}
+
+
+def _gradient(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def _study_epochs(folder: Path, seed: int, epochs: int) -> dict[str, Any]:

@@ -94,7 +94,8 @@ class Learner:
         images = augment(images, self.config.augment, draws)
         with self.runtime.autocast():
             logits = self.model(self.preprocess(images))
-        loss = functional.cross_entropy(logits.float(), labels)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = functional.cross_entropy(logits, labels)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)

@@ -24,8 +24,8 @@ SIZES = {
     ("depthwise-conv", "grey"): (178_887, 2_881_088),
     ("dilated-conv", "rgb"): (258_375, 9_652_608),
     ("dilated-conv", "grey"): (257_799, 8_537_472),
-    ("compact", "rgb"): (216_727, 12_866_400),
-    ("compact", "grey"): (213_847, 11_207_520),
+    ("compact", "rgb"): (344_135, 17_923_968),
+    ("compact", "grey"): (341_831, 16_596_864),
 }
 ALL = [ModelConfig(name=name, channels=channels) for name, channels in SIZES]
 names = pytest.mark.parametrize("config", ALL, ids=lambda c: f"{c.name}-{c.channels}")
@@ -125,7 +125,7 @@ def test_the_layer_table_names_what_is_no_plain_layer():
         ("0", "2x2 pixels to 4 channels", [4, 24, 24])
     ]
     assert [(x["name"], x["detail"], x["output_shape"]) for x in layers if x["kind"] == "Residual"] == [
-        ("9", "plus its input", [80, 6, 6])
+        ("9", "plus its input", [128, 6, 6])
     ]
 
 

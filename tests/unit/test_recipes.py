@@ -23,16 +23,15 @@ EXPECTED = {
         "model.name": "compact",
         "model.channels": "grey",
         "augment.flip": True,
-        "augment.shift": 1,
         "optim.name": "adamw",
-        "optim.lr": 0.02,
+        "optim.lr": 0.01,
         "optim.weight_decay": 0.05,
         "schedule.name": "one-cycle",
         "schedule.pct_start": 0.2,
         "schedule.div_factor": 10.0,
         "schedule.final_div_factor": 1000.0,
         "train.batch_size": 128,
-        "train.epochs": 5,
+        "train.epochs": 4,
     },
 }
 

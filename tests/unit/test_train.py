@@ -17,6 +17,8 @@ import safetensors.torch
 import torch
 from torch.nn import functional
 
+from benchmarks import study_loop
+from benchmarks.same_learning import compare_steps
 from fer import device
 from fer import train as training
 from fer.checkpoint import load_checkpoint
@@ -206,6 +208,15 @@ def test_the_loop_is_that_of_a_plain_torch_loop(store, make_run, tiny, every_ste
         found = weights(store.get("a"))
         for key, value in model.state_dict().items():
             torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-5)
+
+
+def test_the_engine_learns_what_the_studys_own_loop_learns(tiny, tmp_path, monkeypatch):
+    """In double precision, where no rounding can grow, and in single precision from the same weights at each step."""
+    monkeypatch.setattr(study_loop, "BATCH", 16)
+    found = compare_steps(tiny, study_loop.unpack(tiny, tmp_path / "pictures"), 8)
+    assert found["max_loss_difference_fp64"] < 1e-9
+    assert found["max_loss_difference_one_step"] < 1e-5
+    assert found["max_gradient_difference_one_step"] < 1e-4
 
 
 def test_the_train_loss_is_the_mean_over_pictures_not_over_batches(store, make_run, tiny):

@@ -6,11 +6,11 @@ from fer.plots.overview import best_bars
 from fer.runs import by_merit
 from fer.ui import home
 from fer.ui.frame import dark, frame
-from fer.ui.loaders import all_runs
+from fer.ui.loaders import shown
 from fer.ui.parts import chart, data_notes, empty
 
-with frame("home") as store:
-    runs = all_runs(store)
+with frame("home") as (_, everything):
+    runs = shown(everything)
     trained = by_merit(runs)
     if trained:
         left, right = st.columns([2, 3], gap="large")
@@ -19,9 +19,9 @@ with frame("home") as store:
             home.running(runs)
         with right:
             st.subheader("The best runs", anchor=False)
-            shown = home.leaders(trained)
-            chart(best_bars(shown, dark=dark()), key="best", alt=home.best_alt(shown))
-            data_notes(shown)
+            leaders = home.leaders(trained)
+            chart(best_bars(leaders, dark=dark()), key="best", alt=home.best_alt(leaders))
+            data_notes(leaders)
     else:
         empty(
             "**No run has finished an epoch yet.** Train a first network; on the built-in sample faces it takes a minute or two.",

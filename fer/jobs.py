@@ -80,8 +80,12 @@ def grid(config: Config, choices: Mapping[str, Sequence[Any]]) -> list[Config]:
 
 def queue(store: RunStore) -> list[Run]:
     """The queued runs, the one that is next first."""
-    waiting = [r for r in store.runs(archived=True) if r.state == "queued" and not r.status.get("reserved")]
-    return sorted(waiting, key=lambda r: (r.status.get("queued", r.created), r.id))
+    return sorted(waiting(store.runs(archived=True)), key=lambda r: (r.status.get("queued", r.created), r.id))
+
+
+def waiting(runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that a worker has to train."""
+    return [r for r in runs if r.state == "queued" and not r.status.get("reserved")]
 
 
 def worker_alive(store: RunStore) -> bool:
@@ -128,11 +132,11 @@ def work(store: RunStore, *, linger_seconds: float = 2.0) -> int:
 def _drain(store: RunStore, linger_seconds: float) -> int:
     trained, idle_since = 0, time.monotonic()
     while time.monotonic() - idle_since < linger_seconds:
-        waiting = queue(store)
-        if not waiting:
+        queued = queue(store)
+        if not queued:
             time.sleep(0.2)
             continue
-        _train_in_child(store, waiting[0])
+        _train_in_child(store, queued[0])
         trained, idle_since = trained + 1, time.monotonic()
     return trained
 

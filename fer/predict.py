@@ -92,17 +92,12 @@ def predict_file(predictor: Predictor, path: str, *, whole: bool = False) -> dic
     return {"image": path, "width": photo.shape[1], "height": photo.shape[0], "faces": [f.to_json() for f in faces]}
 
 
-def has_weights(run: Run) -> bool:
-    """Whether the run can be asked about pictures."""
-    return run.config is not None and (run.path / "best.safetensors").is_file()
-
-
 def default_run(store: RunStore) -> str:
     """The run to ask where none is named: trained on photographs before drawn faces, then by best validation top-1.
 
     Raises RunError where no run has weights.
     """
-    candidates = by_merit(r for r in store.runs() if has_weights(r))
+    candidates = by_merit(r for r in store.runs() if r.has_weights)
     if not candidates:
         raise RunError(
             "No run has weights yet. Train one first, for example with: python -m fer train --recipe baseline"

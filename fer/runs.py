@@ -8,7 +8,8 @@
     notes.json      the dashboard                        name, tags, note, pinned, archived
     stop            the dashboard                        a request to end
 
-Reading never changes a folder and never blocks a trainer. What is damaged is a named state, not an exception.
+Reading never changes a folder and never blocks a trainer. What is damaged is a named state, not an exception. What was
+read is kept by the identity of its files, so that a store of finished runs costs a look at each file and no reading.
 Fractions are 0 to 1 everywhere; times are seconds since the epoch (UTC).
 """
 
@@ -25,8 +26,8 @@ import shutil
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ import filelock
 from fer.config import Config, read_config
 from fer.errors import FerError, RunBroken, RunBusy, RunError
 from fer.files import PROJECT_ROOT, write_bytes_atomic, write_json_atomic
+from fer.recipes import RECIPES, changes_from
 
 SCHEMA = 1
 STATES = ("queued", "running", "stopping", "stopped", "finished", "failed", "lost", "broken")
@@ -46,7 +48,15 @@ _NAME_LENGTH, _NOTE_LENGTH, _TAG_LENGTH = 80, 4000, 40
 _STATUS_NUMBERS = ("epoch", "step", "steps_per_epoch", "images_per_sec", "running_loss", "running_top1", "queued")
 _NOTE_KINDS = {"name": str, "tags": list, "note": str, "pinned": bool, "archived": bool}
 _RESERVED_SECONDS = 60.0
+_REPORT_FILES = ("report.json", "report-local.json")  # the second for what is made of a shipped run
 _METRIC_KEYS = ("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1", "epoch_seconds")
+# What json.dumps makes of an epoch's row: JSON numbers that are finite as float, the usual keys first.
+_NUMBER = r"-?(?:0|[1-9]\d{0,15}+)(?:\.\d++)?+(?:e[-+]\d{1,2}+)?+"
+_PAIRS = "".join(f', "{key}": {_NUMBER}' for key in _METRIC_KEYS)
+_AS_WRITTEN = re.compile(
+    rf'(?:\{{"epoch": [1-9]\d{{0,8}}+{_PAIRS}(?:, "(?!val_top1")\w++": {_NUMBER})*+\}}\n)*+'.encode()
+)
+_EPOCH, _VAL_TOP1 = re.compile(rb'"epoch": (\d+)'), re.compile(rb'"val_top1": ([^,]+)')
 
 
 def store_root() -> Path:
@@ -75,6 +85,47 @@ class Notes:
     archived: bool = False
 
 
+class Metrics(Sequence[Mapping[str, Any]]):
+    """The rows of a `metrics.jsonl` that is as the trainer writes it, from epoch 1 on; parsed when somebody looks at them.
+
+    A list of a thousand runs asks for each one's best and last epoch only. Hashable, so that a figure can be kept by
+    what it was drawn from.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    @cached_property
+    def _rows(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(json.loads(b"[" + self._content[:-1].replace(b"\n", b",") + b"]"))
+
+    def __len__(self) -> int:
+        return self._content.count(b"\n")
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice) or "_rows" in self.__dict__:
+            return self._rows[index]
+        line = range(len(self))[index]
+        return json.loads(self._content.split(b"\n", line + 1)[line])
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Metrics):
+            return self._content == other._content
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The row with the highest validation top-1, the first of equals."""
+        values = [float(value) for value in _VAL_TOP1.findall(self._content)]
+        return self[values.index(max(values))]
+
+
 @dataclass(frozen=True)
 class Run:
     """One run as it was when it was read. `problems` names what is damaged; `config` is None only in state `broken`."""
@@ -85,7 +136,7 @@ class Run:
     config: Config | None
     record: Mapping[str, Any]
     status: Mapping[str, Any]
-    metrics: tuple[Mapping[str, Any], ...]
+    metrics: Sequence[Mapping[str, Any]]
     notes: Notes = field(default_factory=Notes)
     shipped: bool = False
     problems: tuple[str, ...] = ()
@@ -136,9 +187,11 @@ class Run:
     @cached_property
     def best(self) -> Mapping[str, Any] | None:
         """The metrics of the epoch with the highest validation top-1, the first of equals; None before the first."""
+        if isinstance(self.metrics, Metrics):
+            return self.metrics.best
         return max(self.metrics, key=lambda row: row["val_top1"], default=None)
 
-    @property
+    @cached_property
     def last(self) -> Mapping[str, Any] | None:
         """The metrics of the last epoch that ended; None before the first."""
         return self.metrics[-1] if self.metrics else None
@@ -169,18 +222,35 @@ class Run:
         return (1 - self.progress) * pictures / speed if speed else None
 
     @cached_property
+    def changes(self) -> Mapping[str, Any]:
+        """What differs from the recipe, data set and seed included: `{dotted path: value}`; empty without a known recipe."""
+        return changes_from(self.recipe, self.config) if self.config and self.recipe in RECIPES else {}
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it can be asked about pictures."""
+        return self.config is not None and os.path.isfile(f"{self.path}/best.safetensors")
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether there is a file of reports, damaged or not."""
+        return any(os.path.isfile(f"{self.path}/{name}") for name in _REPORT_FILES)
+
+    # The next two look at their files each time: a run outlives a report that is written beside it.
+
+    @property
     def model(self) -> Mapping[str, Any]:
         """The layer table, `num_params` and `multiply_adds`; empty where the trainer has not written it."""
-        return _read_object(self.path / "model.json")
+        return _read_object(f"{self.path}/model.json")
 
-    @cached_property
-    def reports(self) -> dict[str, dict[str, Any]]:
+    @property
+    def reports(self) -> Mapping[str, Mapping[str, Any]]:
         """`{data fingerprint: {split: report}}`; empty where nothing was evaluated."""
-        merged: dict[str, dict[str, Any]] = {}
-        for name in ("report-local.json", "report.json"):  # the shipped report comes last, so that it wins
-            for fingerprint, by_split in _read_reports(self.path / name).items():
-                merged.setdefault(fingerprint, {}).update(by_split)
-        return merged
+        shipped, local = (_read_reports(f"{self.path}/{name}") for name in _REPORT_FILES)
+        if not local:
+            return shipped
+        both = {**local, **shipped}
+        return {f: {**local.get(f, {}), **shipped.get(f, {})} for f in both}  # the shipped report wins
 
     def report(self, split: str = "val", fingerprint: str | None = None) -> dict[str, Any] | None:
         """The report on a split of its own data, or of the data with that fingerprint; None where there is none."""
@@ -226,16 +296,37 @@ class RunStore:
 
     def runs(self, *, archived: bool = False) -> list[Run]:
         """All runs, newest first; archived ones only when asked for."""
-        found = []
+        found, shipped = [], self.shipped()
         for run_id in self.ids():
             with contextlib.suppress(RunError):  # deleted since it was listed
-                found.append(self.get(run_id))
+                found.append(self._get(run_id, shipped))
         kept = [r for r in found if archived or not r.notes.archived]
         return sorted(kept, key=lambda r: (-r.created, r.id))
 
     def get(self, run_id: str) -> Run:
         """One run. Raises RunError where there is none; a damaged one comes back in state `broken`."""
-        path = self.folder(run_id)
+        return self._get(run_id, self.shipped())
+
+    def _get(self, run_id: str, shipped: frozenset[str]) -> Run:
+        key = f"{self.root}/{check_run_id(run_id)}"
+        began = time.time_ns()
+        try:
+            identities = tuple(_identity(f"{key}/{name}") for name in _RUN_FILES)
+        except OSError:
+            return self._read(run_id, shipped)  # which names what cannot be read
+        with _CACHE_LOCK:
+            known = _RUNS.get(key)
+        if known and known[0] == identities and known[1].shipped == (run_id in shipped):
+            run = known[1]
+        else:
+            run = self._read(run_id, shipped)
+            if not run.problems and all(_settled(i, began) for i in identities):
+                _keep(_RUNS, key, (identities, run))
+        state = self._state(run.path, run.status, run.config)  # a lock's holder can go without a trace in any file
+        return run if run.state == state else replace(run, state=state)
+
+    def _read(self, run_id: str, shipped: frozenset[str]) -> Run:
+        path = self.root / run_id
         if not path.is_dir():
             raise RunError(
                 f"There is no run '{run_id}' in {self.root}. See what there is with: python -m fer runs list"
@@ -243,13 +334,9 @@ class RunStore:
         problems: list[str] = []
         record, config = _read_record(path, problems)
         status = _read_status(path, problems)
-        metrics = _cached(path / "metrics.jsonl", _parse_metrics)
-        if metrics is None:
-            rows: tuple[Mapping[str, Any], ...] = ()
-        else:
-            rows, damaged = metrics
-            if damaged:
-                problems.append(f"metrics.jsonl: {damaged} that cannot be read left out")
+        rows, damaged = _cached(f"{path}/metrics.jsonl", _parse_metrics) or ((), "")
+        if damaged:
+            problems.append(f"metrics.jsonl: {damaged} that cannot be read left out")
         return Run(
             id=run_id,
             path=path,
@@ -259,7 +346,7 @@ class RunStore:
             status=status,
             metrics=rows,
             notes=_read_notes(path, problems),
-            shipped=run_id in self.shipped(),
+            shipped=run_id in shipped,
             problems=tuple(problems),
         )
 
@@ -506,74 +593,106 @@ def is_locked(path: Path) -> bool:
 
 # --- reading files, kept by identity -------------------------------------------------------------------------------
 
-_CACHE: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+Identity = tuple[int, int, int] | None  # inode, time of change in ns, size; None: there is no such file
+
+_RUN_FILES = ("config.json", "status.json", "metrics.jsonl", "notes.json")
+_FILES: dict[str, tuple[Identity, Any]] = {}
+_RUNS: dict[str, tuple[tuple[Identity, ...], Run]] = {}
 _CACHE_LIMIT = 100_000
 _CACHE_LOCK = threading.Lock()
+_CLOCK_NS = 2 * 10**9  # the coarsest clock of a file system
 
 
-def _cached(path: Path, parse: Callable[[bytes], Any]) -> Any:
-    """`parse(content)`, done once for each version of the file; None where there is no file."""
+def _identity(path: str) -> Identity:
     try:
-        stat = path.stat()
-        identity = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _settled(identity: Identity, now: int) -> bool:
+    """Whether a file's next change must show in its identity: within one tick of the clock it need not."""
+    return identity is None or now - identity[1] > _CLOCK_NS
+
+
+def _cached(path: str, parse: Callable[[bytes], Any]) -> Any:
+    """`parse(content)`, done once for each version of the file; None where there is no file."""
+    began = time.time_ns()
+    try:
+        identity = _identity(path)
+        if identity is None:
+            return None
         with _CACHE_LOCK:
-            known = _CACHE.get(path)
+            known = _FILES.get(path)
         if known and known[0] == identity:
             return known[1]
-        value = parse(path.read_bytes())
+        with open(path, "rb") as file:
+            value = parse(file.read())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise RunBroken(f"{path} cannot be read: {error.strerror}.") from error
-    with _CACHE_LOCK:
-        if len(_CACHE) >= _CACHE_LIMIT:
-            _CACHE.clear()
-        _CACHE[path] = (identity, value)
+    if _settled(identity, began):
+        _keep(_FILES, path, (identity, value))
     return value
 
 
-def _parse_json(content: bytes) -> Any:
-    try:
-        return json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return RunBroken("is not JSON")
+def _keep(cache: dict[str, Any], key: str, value: Any) -> None:
+    with _CACHE_LOCK:
+        if len(cache) >= _CACHE_LIMIT:
+            cache.clear()
+        cache[key] = value
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _read_json(path: Path) -> Any:
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _parse_json(content: bytes) -> Any:
+    try:
+        return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
+    except (ValueError, RecursionError):
+        return RunBroken("is not JSON")
+
+
+def _read_json(path: Path | str) -> Any:
     """The file's JSON value; None where it is missing or damaged."""
     try:
-        value = _cached(path, _parse_json)
+        value = _cached(str(path), _parse_json)
     except RunBroken:
         return None
     return None if isinstance(value, RunBroken) else value
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path | str) -> dict[str, Any]:
     """The file's JSON object; empty where it is missing or damaged."""
     value = _read_json(path)
     return value if isinstance(value, dict) else {}
 
 
-def _read_reports(path: Path) -> dict[str, dict[str, Any]]:
+def _read_reports(path: Path | str) -> dict[str, dict[str, Any]]:
     """`{data fingerprint: {split: report}}` of one report file; empty where it is missing or damaged."""
     reports = _read_object(path).get("reports")
     whole = isinstance(reports, dict) and all(isinstance(by_split, dict) for by_split in reports.values())
     return reports if whole else {}
 
 
-def _parse_metrics(content: bytes) -> tuple[tuple[Mapping[str, Any], ...], str]:
+def _parse_metrics(content: bytes) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The rows that are whole and in order, and '' or a count of the lines that are not."""
-    rows: list[Mapping[str, Any]] = []
-    bad = 0
+    if content and _AS_WRITTEN.fullmatch(content):
+        epochs = [int(epoch) for epoch in _EPOCH.findall(content)]
+        if epochs == list(range(1, content.count(b"\n") + 1)):
+            return Metrics(content), ""
+    rows, bad = [], 0
     for line in content.splitlines():
         try:
             row = json.loads(line)
             whole = row["epoch"] == len(rows) + 1 and all(math.isfinite(row[k]) for k in _METRIC_KEYS)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, RecursionError, KeyError, TypeError, OverflowError):
             whole = False
         if whole:
             rows.append(row)
@@ -603,7 +722,7 @@ def _parse_record(content: bytes) -> tuple[Mapping[str, Any], Config | None, str
 
 def _read_record(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], Config | None]:
     try:
-        parsed = _cached(path / "config.json", _parse_record)
+        parsed = _cached(f"{path}/config.json", _parse_record)
     except RunBroken as error:
         parsed = ({}, None, str(error))
     record, config, problem = parsed or ({}, None, "config.json is missing")
@@ -613,7 +732,7 @@ def _read_record(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], Co
 
 
 def _read_status(path: Path, problems: list[str]) -> Mapping[str, Any]:
-    status = _read_json(path / "status.json")
+    status = _read_json(f"{path}/status.json")
     if isinstance(status, dict) and isinstance(status.get("state"), str):
         odd = [k for k in _STATUS_NUMBERS if not isinstance(status.get(k, 0), int | float)]
         if odd:
@@ -624,7 +743,7 @@ def _read_status(path: Path, problems: list[str]) -> Mapping[str, Any]:
 
 
 def _read_notes(path: Path, problems: list[str]) -> Notes:
-    content = _read_json(path / "notes.json")
+    content = _read_json(f"{path}/notes.json")
     if content is None:
         if (path / "notes.json").exists():
             problems.append("notes.json is damaged")

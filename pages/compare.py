@@ -3,7 +3,7 @@
 from fer.ui import compare
 from fer.ui.frame import frame
 
-with frame("compare") as store:
-    runs = compare.choose(store)
+with frame("compare") as (store, everything):
+    runs = compare.choose(everything)
     if runs:
         compare.show(store, runs)

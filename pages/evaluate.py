@@ -6,8 +6,8 @@ from fer.ui import evaluate as parts
 from fer.ui.frame import frame
 from fer.ui.parts import empty
 
-with frame("evaluate") as store:
-    run, name, split = parts.choose(store)
+with frame("evaluate") as (store, everything):
+    run, name, split = parts.choose(everything)
     if run:
         report = parts.report_for(store, run, name, split)
         if report:

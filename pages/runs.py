@@ -4,15 +4,15 @@ import streamlit as st
 
 from fer.ui import runs as parts
 from fer.ui.frame import frame
-from fer.ui.loaders import all_runs
+from fer.ui.loaders import shown
 from fer.ui.parts import empty
 
-with frame("runs") as store:
-    parts.serve_queue(store)
-    archived = parts.archive_switch(store)
-    runs = parts.ordered(all_runs(store, archived=archived))
+with frame("runs") as (store, everything):
+    parts.serve_queue(store, everything)
+    archived = parts.archive_switch(everything)
+    runs = parts.ordered(shown(everything, archived=archived))
     if runs:
-        parts.live_table(store, archived)
+        parts.live_table(store, runs, archived)
         parts.live_details(store, parts.pick(runs))
     else:
         empty(

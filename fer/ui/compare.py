@@ -22,7 +22,7 @@ from fer.recipes import STUDY
 from fer.runs import ACTIVE, Run, RunStore
 from fer.schedules import lr_at
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import all_runs
+from fer.ui.loaders import drawn, shown
 from fer.ui.parts import STATE_SIGNS, chart, data_notes, empty, harmless, percent
 
 MAX_RUNS = 12
@@ -175,20 +175,18 @@ def _value(value: Any) -> str:
 # --- choosing ------------------------------------------------------------------------------------------------------
 
 
-def choose(store: RunStore) -> list[Run]:
+def choose(everything: Sequence[Run]) -> list[Run]:
     """The chosen runs, kept in the URL as `?run=a&run=b`; says what it left out, and what to do where there is none.
 
     The URL wins when it was opened or changed; the picker wins when it was used, whatever the URL says at that moment.
     """
-    known = {r.id: r for r in all_runs(store, archived=True)}
+    known = {r.id: r for r in everything}
     asked = list(dict.fromkeys(st.query_params.get_all("run")))
     _left_out(asked, known)
     usable = {i: r for i, r in known.items() if r.state != "broken"}
     picked = st.session_state.pop(_PICKED, False)
     if _PICKER not in st.session_state or (asked != st.session_state.get(_URL_SEEN) and not picked):
-        wanted = [i for i in asked if i in usable] or [
-            r.id for r in default_runs(r for r in known.values() if not r.notes.archived)
-        ]
+        wanted = [i for i in asked if i in usable] or [r.id for r in default_runs(shown(everything))]
         st.session_state[_PICKER] = wanted[:MAX_RUNS]
     st.session_state[_PICKER] = [i for i in st.session_state[_PICKER] if i in usable]
     options = [i for i, r in usable.items() if not r.notes.archived or i in st.session_state[_PICKER]]
@@ -395,17 +393,17 @@ def _overlaid(runs: Sequence[Run], metrics: Sequence[str]) -> None:
     _legend(runs, metrics)
     for column, metric in zip(st.columns(len(metrics)), metrics, strict=True):
         with column:
-            figure = curves.metric_curves(runs, metric, dark=dark(), legend=False)
+            figure = drawn(curves.metric_curves, runs, metric, dark=dark(), legend=False)
             chart(figure, key=f"curves-{metric}", alt=curves.in_words(runs, metric))
 
 
 def _side_by_side(runs: Sequence[Run], metrics: Sequence[str]) -> None:
-    figures = curves.small_multiples(runs, metrics, dark=dark())
-    drawn = [(r, m, f) for r, m, f in zip(runs, curves.marks(runs), figures, strict=True) if r.metrics]
+    figures = drawn(curves.small_multiples, runs, tuple(metrics), dark=dark())
+    panels = [(r, m, f) for r, m, f in zip(runs, curves.marks(runs), figures, strict=True) if r.metrics]
     st.html(f'<div class="fer-legend">{_key(metrics)}</div>{_LEGEND_CSS}')
-    a_row = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3}.get(len(drawn), 4)
-    for start in range(0, len(drawn), a_row):
-        for column, (run, mark, figure) in zip(st.columns(a_row), drawn[start : start + a_row], strict=False):
+    a_row = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3}.get(len(panels), 4)
+    for start in range(0, len(panels), a_row):
+        for column, (run, mark, figure) in zip(st.columns(a_row), panels[start : start + a_row], strict=False):
             with column:
                 st.html(f'<div class="fer-legend">{_legend_entry(run, mark)}</div>{_LEGEND_CSS}')
                 chart(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fer.errors import FerError
 from fer.plots.evaluation import VIEWS, biggest_confusions, confusion_heatmap
 from fer.runs import Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import all_runs, load_dataset
+from fer.ui.loaders import load_dataset, shown
 from fer.ui.parts import chart, data_notes, percent, pick_run
 
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
@@ -23,13 +24,13 @@ _DATA_HELP = "The run's own data set stands first; others need the same classes.
 _SPLIT_HELP = "train: what it learned from. val: what epochs and settings are chosen by. test: looked at last."
 
 
-def choose(store: RunStore) -> tuple[Run | None, str, str]:
+def choose(everything: Sequence[Run]) -> tuple[Run | None, str, str]:
     """Run, data set and split, kept in the URL; by default the best run, its own data set and val.
 
     The run is None where none has a report or weights.
     """
     first, second, third = st.columns([5, 3, 2])
-    runs = _runs(store)
+    runs = _runs(shown(everything))
     with first:
         run = pick_run("Run", runs, help="Its best epoch's weights are evaluated.")
     if run is None:
@@ -171,13 +172,14 @@ def confusion_sentences(matrix: np.ndarray, classes: list[str]) -> list[str]:
 # --- reports
 
 
-def _runs(store: RunStore) -> list[Run]:
+def _runs(listed: Sequence[Run]) -> list[Run]:
     """The runs to choose from: with a report before those with weights only, photographs before drawn faces, best first."""
     reported, others = [], []
-    for run in all_runs(store):
-        if any(_whole(report) for report in _all_reports(run)):
+    for run in listed:
+        # Of a run that can be evaluated again, the reports need not be read to list it.
+        if run.has_reports and (run.has_weights or any(_whole(report) for report in _all_reports(run))):
             reported.append(run)
-        elif _has_weights(run):
+        elif run.has_weights:
             others.append(run)
     return _ranked(reported) + _ranked(others)
 
@@ -209,17 +211,19 @@ def _whole(report: Any) -> bool:
     """Whether a report read from disk has what the page shows; files can be edited and damaged."""
     try:
         size = len(report["classes"])
-        cells = np.array(report["confusion_matrix"], dtype=float)
+        matrix, rows = report["confusion_matrix"], report["per_class"].values()
         numbers = [report[key] for key in ("n", "loss", "top1", "macro_f1")]
-        rows = [[row[key] for key in ("precision", "recall", "f1", "n")] for row in report["per_class"].values()]
-        return cells.shape == (size, size) and np.shape(rows) == (size, 4) and bool(np.isfinite(numbers).all())
-    except (KeyError, TypeError, ValueError, AttributeError):
+        numbers += [row[key] for key in ("precision", "recall", "f1", "n") for row in rows]
+        numbers += [cell for cells in matrix for cell in cells]
+        square = len(matrix) == len(rows) == size and all(len(cells) == size for cells in matrix)
+        return square and all(map(math.isfinite, numbers))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return False
 
 
 def _is_stale(run: Run, report: Mapping[str, Any]) -> bool:
     """Whether the run has got a better epoch since; says so where it has."""
-    if run.shipped or not run.best or report.get("epoch") in (None, run.best["epoch"]) or not _has_weights(run):
+    if run.shipped or not run.best or report.get("epoch") in (None, run.best["epoch"]) or not run.has_weights:
         return False
     st.caption(
         f":material/update: This report is of epoch {report['epoch']}; the best epoch is now {run.best['epoch']}."
@@ -228,7 +232,7 @@ def _is_stale(run: Run, report: Mapping[str, Any]) -> bool:
 
 
 def _evaluate_button(run: Run, label: str) -> bool:
-    if not _has_weights(run):
+    if not run.has_weights:
         st.caption(":material/info: The run has no weights, so only its saved reports can be shown.")
         return False
     return st.button(label, type="primary", icon=":material/play_arrow:", key="evaluate")
@@ -239,12 +243,6 @@ def _evaluate(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any
         from fer.evaluate import evaluate_run
 
         return evaluate_run(store, run.id, name, split)
-
-
-def _has_weights(run: Run) -> bool:
-    from fer.predict import has_weights  # imports torch, which takes seconds: only where the reports leave it open
-
-    return has_weights(run)
 
 
 # --- data sets

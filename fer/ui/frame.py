@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +17,7 @@ from starlette.formparsers import MultiPartParser
 
 from fer.errors import FerError
 from fer.images import MAX_PHOTO_BYTES
-from fer.runs import ACTIVE, RunStore
-from fer.ui.loaders import all_runs
+from fer.runs import ACTIVE, Run, RunStore
 
 
 @dataclass(frozen=True)
@@ -69,33 +71,57 @@ _LIVE = re.compile(r":(?=\S)|w(?=ww\.)|@(?=\w)|-(?=[->])|<(?=[-=])|[>~](?==)", r
 # Starlette writes an upload of more than 1 MB to a temporary file while it arrives; a photo shall stay in memory.
 MultiPartParser.spool_max_size = MAX_PHOTO_BYTES + 1024 * 1024
 
+_VISITS: Counter[str] = Counter()
+
 
 @contextmanager
-def frame(name: str) -> Iterator[RunStore]:
-    """Draw the page's head and menu, hand out the run store, and show a FerError as a message. Others stay loud."""
+def frame(name: str) -> Iterator[tuple[RunStore, list[Run]]]:
+    """Draw the page's head and menu, and show a FerError as a message. Others stay loud.
+
+    Hands out the run store and all its runs, newest first, archived ones too: a page lists the store once, here.
+    """
+    _spare_the_collector(name)
     page = PAGES[name]
     title = "FER Lab" if name == "home" else f"{page.title} - FER Lab"
     st.set_page_config(page_title=title, page_icon=_icon(), layout="wide", menu_items={})
     st.html(_CSS)
     store = RunStore()
     try:
-        _menu(store)
+        _menu()
         st.title("FER Lab" if name == "home" else page.title, anchor=False)
         st.markdown(page.lead)
-        yield store
+        runs = store.runs(archived=True)
+        _activity(runs)
+        yield store, runs
     except FerError as error:
         st.error(plain(str(error)), icon=":material/error:")
 
 
-def _menu(store: RunStore) -> None:
+def _spare_the_collector(name: str) -> None:
+    """Take what a page's first run has left, its modules and the runs it read, out of the garbage collector's sight.
+
+    Streamlit collects after every run of a script and of a fragment, and going through all that each time takes longer
+    than most pages do. It has just done so when the second run begins, so no garbage is kept. What nobody refers to any
+    more is freed as before.
+    """
+    _VISITS[name] += 1
+    if _VISITS[name] == 2:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # so that what is still there at the end is taken down in order
+
+
+def _menu() -> None:
     with st.sidebar:
         st.markdown("### FER Lab", help="Facial-expression recognition on 48x48 grey faces")
         for page in PAGES.values():
             st.page_link(page.script, label=page.title, icon=page.icon, width="stretch")
-        active = [r for r in all_runs(store, archived=True) if r.state in ACTIVE]
-        running = sum(r.state != "queued" for r in active)
-        if active:
-            st.caption(f":material/sync: {running} running, {len(active) - running} queued")
+
+
+def _activity(runs: Sequence[Run]) -> None:
+    active = [r for r in runs if r.state in ACTIVE]
+    running = sum(r.state != "queued" for r in active)
+    if active:
+        st.sidebar.caption(f":material/sync: {running} running, {len(active) - running} queued")
 
 
 @cache

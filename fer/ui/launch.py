@@ -12,9 +12,9 @@ from fer.config import SETTINGS, Config, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
 from fer.jobs import MAX_GRID, free_bytes, grid, seeds, submit
 from fer.recipes import RECIPES, STUDY, changes_from
-from fer.runs import ACTIVE, RunStore
+from fer.runs import ACTIVE, Run, RunStore
 from fer.ui.frame import plain
-from fer.ui.loaders import all_runs, core_json
+from fer.ui.loaders import core_json
 from fer.ui.parts import duration
 from fer.ui.train_form import Form, TrainState, explain, label, shown_value
 
@@ -29,7 +29,7 @@ _LITTLE_DISK = 500 * 10**6
 _NOT_TIMED = ("optim.lr", "optim.weight_decay", "train.epochs", "seed")
 
 
-def launch_card(store: RunStore, state: TrainState, form: Form) -> Plan:
+def launch_card(store: RunStore, runs: Sequence[Run], state: TrainState, form: Form) -> Plan:
     """Choose which runs, say how many and how long, launch; returns the runs as planned, none where something is wrong."""
     with st.container(border=True):
         mode = st.segmented_control(
@@ -48,7 +48,7 @@ def launch_card(store: RunStore, state: TrainState, form: Form) -> Plan:
             st.markdown("Nothing can be launched before the settings are right.")
         else:
             st.markdown(sentence)
-        _costs(store, state, plan)
+        _costs(store, runs, state, plan)
         _launch_button(store, state, plan, "the study" if mode == "The study" else "")
         _outcome(state, plan)
     return plan
@@ -221,7 +221,7 @@ def _to_measure(plan: Plan) -> list[tuple[str, ...]]:
     return [keys[i * (len(keys) - 1) // (_MAX_MEASURED - 1)] for i in range(_MAX_MEASURED)]
 
 
-def _costs(store: RunStore, state: TrainState, plan: Plan) -> None:
+def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) -> None:
     free = free_bytes(store.root)
     known = seconds_of(plan, state.measured) if plan else None
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -242,7 +242,7 @@ def _costs(store: RunStore, state: TrainState, plan: Plan) -> None:
             "The disk is nearly full. A run needs about 10 MB; delete old runs or free some space first.",
             icon=":material/hard_drive:",
         )
-    waiting = sum(r.state in ACTIVE for r in all_runs(store, archived=True))
+    waiting = sum(r.state in ACTIVE for r in runs)
     if waiting:
         st.caption(
             f":material/schedule: {waiting} run{'s are' if waiting > 1 else ' is'} running or queued and will be finished first."

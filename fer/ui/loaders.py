@@ -1,4 +1,4 @@
-"""Cached access to what the pages show: runs, data sets, and facts that a short process of its own works out.
+"""Cached access to what the pages show: runs, data sets, figures, and facts that a short process of its own works out.
 
 Torch is never imported for Home, Data, Runs, Train and Compare; `core_json` asks the command line instead.
 """
@@ -9,6 +9,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import streamlit as st
@@ -16,14 +21,38 @@ import streamlit as st
 from fer.data import dataset
 from fer.errors import FerError
 from fer.files import PROJECT_ROOT
-from fer.runs import Run, RunStore
+from fer.runs import Metrics, Run
 
 _CORE_SECONDS = 120
+_STARTED: dict[tuple[str, ...], Future[Any]] = {}
+_STARTED_LOCK = threading.Lock()
 
 
-def all_runs(store: RunStore, *, archived: bool = False) -> list[Run]:
-    """The runs, newest first. Unchanged files are not read again (see `fer.runs`)."""
-    return store.runs(archived=archived)
+def shown(runs: Iterable[Run], *, archived: bool = False) -> list[Run]:
+    """The runs that are not archived, or all, in their order."""
+    return [r for r in runs if archived or not r.notes.archived]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What a figure of curves is made of; see `fer.plots.curves.Curve`."""
+
+    name: str
+    recipe: str
+    metrics: Metrics
+
+
+def drawn(draw: Callable[..., Any], runs: Sequence[Run], *arguments: Any, **options: Any) -> Any:
+    """`draw(runs, ...)`, done once for the same names, recipes and metrics. What it returns is shared: change nothing in it."""
+    curves = tuple(_Curve(r.name, r.recipe, r.metrics) for r in runs if isinstance(r.metrics, Metrics))
+    if len(curves) < len(runs):  # damaged metrics are plain rows
+        return draw(runs, *arguments, **options)
+    return _drawn(draw, curves, arguments, tuple(options.items()))
+
+
+@lru_cache(maxsize=48)
+def _drawn(draw: Callable[..., Any], curves: Sequence[_Curve], arguments: Sequence[Any], options: Sequence[Any]) -> Any:
+    return draw(curves, *arguments, **dict(options))
 
 
 def load_dataset(name: str) -> dataset.Dataset:
@@ -35,7 +64,7 @@ def load_dataset(name: str) -> dataset.Dataset:
         return _load_dataset(name, stamp, str(path))
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@st.cache_resource(max_entries=2, show_spinner=False)  # FER2013 takes 85 MB
 def _load_dataset(name: str, stamp: int, path: str) -> dataset.Dataset:
     return dataset.load(name)
 
@@ -44,6 +73,40 @@ def core_json(*arguments: str) -> Any:
     """The answer of `python -m fer ARGUMENTS --json`, worked out once. Raises FerError with that command's sentence."""
     files = sorted(dataset.data_root().glob("*.npz"))
     return _core_json(arguments, tuple((str(f), f.stat().st_mtime_ns) for f in files))
+
+
+def core_json_soon(*arguments: str, patience: float = 0.1) -> Any:
+    """`core_json`, or None after `patience` seconds while it is still worked out: ask again when `core_json_ready`.
+
+    Raises FerError.
+    """
+    with _STARTED_LOCK:
+        answer = _STARTED.get(arguments)
+        if answer is None:
+            answer = _STARTED[arguments] = Future()
+            threading.Thread(target=_answer, args=(answer, arguments), daemon=True).start()
+    try:
+        return answer.result(timeout=patience)
+    except TimeoutError:
+        return None
+    finally:
+        if answer.done():
+            with _STARTED_LOCK:
+                _STARTED.pop(arguments, None)
+
+
+def core_json_ready(*arguments: str) -> bool:
+    """Whether `core_json_soon` would answer at once, or raise at once."""
+    with _STARTED_LOCK:
+        answer = _STARTED.get(arguments)
+    return answer is None or answer.done()
+
+
+def _answer(answer: Future[Any], arguments: tuple[str, ...]) -> None:
+    try:
+        answer.set_result(core_json(*arguments))
+    except BaseException as error:  # whoever asks for the answer gets it
+        answer.set_exception(error)
 
 
 @st.cache_data(max_entries=200, ttl=3600, show_spinner=False)

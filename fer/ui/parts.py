@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from fer.plots.style import PLOT_CONFIG
-from fer.recipes import RECIPES, changes_from
+from fer.recipes import RECIPES
 from fer.runs import Run
 from fer.ui.frame import plain
 
@@ -80,9 +80,7 @@ def run_label(run: Run) -> str:
 
 def own_changes(run: Run) -> str:
     """What a run changes from its recipe besides data, seed and where it ran: 'optim.lr 0.003'; '' where nothing."""
-    if not run.config or run.recipe not in RECIPES:
-        return ""
-    changes = changes_from(run.recipe, run.config).items()
+    changes = run.changes.items()
     return ", ".join(f"{p} {v}" for p, v in changes if p not in ("data.name", "seed") and not p.startswith("runtime."))
 
 

@@ -24,10 +24,10 @@ from fer.images import MAX_PHOTO_BYTES, read_image
 from fer.plots.predictions import bars_alt, boxed, enlarged, looks, probability_bars
 from fer.runs import Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import all_runs, load_dataset
+from fer.ui.loaders import load_dataset, shown
 from fer.ui.parts import chart, data_notes, harmless, percent, pick_run
 
-if TYPE_CHECKING:  # these two import torch, which takes seconds: only once the page's head is on the screen
+if TYPE_CHECKING:  # these two import torch, which takes seconds: only once there is a picture to ask about
     from fer.predict import FacePrediction, Predictor
 
 SOURCES = ("Photos", "Camera", "Example faces")
@@ -53,12 +53,9 @@ class Answer:
 # --- the run
 
 
-def choose_run(store: RunStore) -> Run | None:
+def choose_run(everything: Sequence[Run]) -> Run | None:
     """The run to ask, the best one trained on photographs first; None where no run has weights."""
-    with st.spinner("Looking for trained networks"):
-        from fer.predict import has_weights
-
-        runs = [r for r in all_runs(store) if has_weights(r)]
+    runs = [r for r in shown(everything) if r.has_weights]
     best = next((r.id for r in by_merit(runs)), None)
     ordered = sorted(runs, key=lambda r: r.id != best)
     return pick_run(
@@ -153,7 +150,7 @@ def _choose_examples() -> None:
 # --- answers
 
 
-def judge(predictor: Predictor, photos: Sequence[UploadedFile]) -> list[Answer]:
+def judge(predictor: Predictor | None, photos: Sequence[UploadedFile]) -> list[Answer]:
     """An answer for each photo. What this session has had answered is not worked out again, and forgotten with its photo."""
     known = st.session_state.get(_ANSWERS, {})
     keys = [(predictor, p.file_id, bool(st.session_state.get(_whole_key(p)))) for p in photos]

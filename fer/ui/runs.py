@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from fer import jobs
@@ -15,7 +16,7 @@ from fer.errors import FerError, RunError
 from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import all_runs
+from fer.ui.loaders import drawn, shown
 from fer.ui.parts import (
     STATE_SIGNS,
     chart,
@@ -39,52 +40,62 @@ def ordered(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda r: (_ORDER.get(r.state, 2), not r.notes.pinned))
 
 
-def serve_queue(store: RunStore) -> None:
+def serve_queue(store: RunStore, runs: Sequence[Run]) -> None:
     """See that queued runs have a worker: after a reboot nobody else would start one."""
-    if jobs.queue(store) and not jobs.worker_alive(store):
+    if jobs.waiting(runs) and not jobs.worker_alive(store):
         try:
             jobs.ensure_worker(store)
         except RunError as error:  # a store that can only be read is still there to look at
             st.caption(f":material/info: Queued runs are not served from here. {plain(str(error))}")
 
 
-def archive_switch(store: RunStore) -> bool:
+def archive_switch(runs: Sequence[Run]) -> bool:
     """Whether archived runs are shown; the switch appears only where there are any."""
-    n = sum(r.notes.archived for r in all_runs(store, archived=True))
+    n = sum(r.notes.archived for r in runs)
     return bool(n) and st.toggle(f"Show {n} archived", key="archived", value=st.query_params.get("archived") == "1")
 
 
-def live_table(store: RunStore, archived: bool) -> None:
-    """All runs as a table that follows what trains."""
-    active = any(r.state in ACTIVE for r in all_runs(store, archived=archived))
-    every = _EVERY_SECONDS if active else _IDLE_SECONDS
+def live_table(store: RunStore, runs: Sequence[Run], archived: bool) -> None:
+    """What trains or waits as a table that moves, and all other runs as one that is drawn when a run changes its state.
+
+    runs: as the page has listed them.
+    """
+    every = _EVERY_SECONDS if any(r.state in ACTIVE for r in runs) else _IDLE_SECONDS
+    listed = [runs]  # for the page's own turn; the timer's turns list the store themselves
 
     @st.fragment(run_every=every)
-    def table() -> None:
-        runs = ordered(all_runs(store, archived=archived))
-        _rerun_on_change("table", [(r.id, r.state) for r in runs])
+    def live() -> None:
+        runs = listed.pop() if listed else ordered(shown(store.runs(archived=True), archived=archived))
+        _rerun_on_change("table", [(r.id, r.state, r.name) for r in runs])
         active = [r for r in runs if r.state in ACTIVE]
         if active:
             running = sum(r.state != "queued" for r in active)
             st.markdown(f"**{running} running, {len(active) - running} waiting.** They go on when you close this page.")
-        # A selection is a row's number: a table of other rows, and the table after a choice, begin without one.
-        key = f"runs-table-{st.session_state.get('choices', 0)}-{hash(tuple(r.id for r in runs))}"
-        event = st.dataframe(
-            pd.DataFrame([_row(r) for r in runs]).drop(columns=[] if active else ["left"]),
-            hide_index=True,
-            width="stretch",
-            height=min(38 + 36 * len(runs), 320),
-            column_config=_COLUMNS,
-            on_select="rerun",
-            selection_mode="single-row",
-            key=key,
-        )
-        if event.selection.rows:
-            st.session_state[_SHOWN] = runs[event.selection.rows[0]].id
-            st.session_state["choices"] = st.session_state.get("choices", 0) + 1
-            st.rerun()
+            _table(active, "active")
 
-    table()
+    live()
+    others = [r for r in runs if r.state not in ACTIVE]
+    if others:
+        st.fragment(_table)(others, "others")
+
+
+def _table(runs: Sequence[Run], what: str) -> None:
+    # A selection is a row's number: a table of other rows, and the table after a choice, begin without one.
+    key = f"runs-{what}-{st.session_state.get('choices', 0)}-{hash(tuple(r.id for r in runs))}"
+    event = st.dataframe(
+        pd.DataFrame([_row(r) for r in runs]).drop(columns=[] if what == "active" else ["left"]),
+        hide_index=True,
+        width="stretch",
+        height=min(38 + 36 * len(runs), 320),
+        column_config=_COLUMNS,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+    )
+    if event.selection.rows:
+        st.session_state[_SHOWN] = runs[event.selection.rows[0]].id
+        st.session_state["choices"] = st.session_state.get("choices", 0) + 1
+        st.rerun()
 
 
 def pick(runs: Sequence[Run]) -> str:
@@ -275,7 +286,7 @@ def _curves(run: Run) -> None:
     three.metric("Last train top-1", percent(last["train_top1"]))
     four.metric("Seconds an epoch", f"{run.epoch_seconds:.1f}", help="Median, training and validation together.")
     chart(
-        run_curves(run, dark=dark()),
+        drawn(_run_curves, [run], dark=dark()),
         key=f"curves-{run.id}",
         alt=f"Loss and top-1 of {run.name} over {len(run.metrics)} epochs; best val top-1 {percent(best['val_top1'])} in epoch {best['epoch']}.",
     )
@@ -311,6 +322,10 @@ def _epochs(run: Run) -> None:
     for name in ("train_top1", "val_top1"):
         table[name] *= 100
     st.dataframe(table, hide_index=True, width="stretch", column_config=_EPOCH_COLUMNS)
+
+
+def _run_curves(runs: Sequence[Run], *, dark: bool) -> go.Figure:
+    return run_curves(runs[0], dark)
 
 
 # --- the table ---------------------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from fer.plots.schedule import lr_curves
 from fer.recipes import RECIPES, changes_from
 from fer.ui.frame import dark, plain
 from fer.ui.launch import Plan
-from fer.ui.loaders import core_json, load_dataset
+from fer.ui.loaders import core_json_ready, core_json_soon, load_dataset
 from fer.ui.parts import chart
 from fer.ui.train_form import label, shown_value
 
 _MAX_CURVES = 6
 _MAX_COMMANDS = 8
+_ASK_AGAIN_SECONDS = 0.5
 
 
 def schedule(plan: Plan) -> None:
@@ -60,14 +61,25 @@ def network(plan: Plan) -> None:
             or name
         )
     config = models[name].model
-    arguments = ("--set", f"model.name={config.name}", "--set", f"model.channels={config.channels}")
+    settings = ("--set", f"model.name={config.name}", "--set", f"model.channels={config.channels}")
+    arguments = ("cost", "--no-measure", "--dataset", "sample", *settings)
     try:
-        with st.spinner("Working out the layers"):
-            model = core_json("cost", "--no-measure", "--dataset", "sample", *arguments)["model"]
+        answer = core_json_soon(*arguments)
     except FerError as error:
         st.warning(plain(str(error)), icon=":material/warning:")
         return
-    _draw_network(model)
+    if answer:
+        _draw_network(answer["model"])
+    else:
+        _await_network(arguments)
+
+
+@st.fragment(run_every=_ASK_AGAIN_SECONDS)
+def _await_network(arguments: tuple[str, ...]) -> None:
+    """The page is there while a process of its own, which has torch to load, works out the layers."""
+    st.caption(":material/hourglass_top: Working out the layers.")
+    if core_json_ready(*arguments):
+        st.rerun()
 
 
 def commands(plan: Plan) -> None:

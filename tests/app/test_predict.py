@@ -77,7 +77,7 @@ def test_a_synthetic_run_says_so_before_it_sees_a_photo(open_page, finished_run)
 
 def test_a_run_with_damaged_weights_is_a_sentence_and_another_can_be_chosen(open_page, finished_run) -> None:
     (finished_run.path / "best.safetensors").write_bytes(b"\0" * 100)
-    at = open_page("predict")
+    at = open_page("predict", **{"from": "Example faces"})
     assert not at.exception
     assert "damaged" in at.error[0].value and at.selectbox
 

@@ -62,6 +62,14 @@ def test_queued_run_can_be_stopped_and_asks_for_a_worker(open_page, add_run, no_
     assert "Resume" in labels(at)
 
 
+def test_what_waits_has_a_table_of_its_own_above_the_others(open_page, add_run) -> None:
+    add_run("old", [0.3])
+    add_run("waiting", [], state="queued")
+    at = open_page("runs")
+    assert [list(d.value["run"]) for d in at.dataframe[:2]] == [["waiting"], ["old"]]
+    assert ["left" in d.value for d in at.dataframe[:2]] == [True, False]
+
+
 def test_lost_run_says_so_and_can_be_resumed(open_page, add_run) -> None:
     add_run("gone", [0.3], state="running", epochs=5)
     at = open_page("runs")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from streamlit.testing.v1 import AppTest
 from fer import jobs
 from fer.config import SETTINGS, flatten
 from fer.data import dataset
+from fer.errors import FerError
 from fer.recipes import RECIPES, STUDY
 from fer.runs import RunStore
-from fer.ui import launch, train_preview
+from fer.ui import launch, loaders, train_preview
+from tests.app.conftest import said
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
@@ -60,7 +63,7 @@ def no_processes(monkeypatch):
 
     monkeypatch.setattr(jobs, "ensure_worker", lambda store: None)
     monkeypatch.setattr(launch, "core_json", answer)
-    monkeypatch.setattr(train_preview, "core_json", answer)
+    monkeypatch.setattr(train_preview, "core_json_soon", answer)
 
 
 @pytest.fixture
@@ -325,6 +328,29 @@ def test_a_store_that_cannot_be_written_is_explained(page, store, read_only):
     assert page.error and not page.success
 
 
+def test_the_page_does_not_wait_for_the_layers(page, monkeypatch):
+    ready, answers = threading.Event(), iter([{"model": MODEL}, FerError("This machine is busy.")])
+
+    def slow(*arguments):
+        ready.wait(30)
+        answer = next(answers)
+        if isinstance(answer, FerError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(loaders, "core_json", slow)
+    monkeypatch.setattr(train_preview, "core_json_soon", loaders.core_json_soon)
+    page.run()
+    assert not page.exception
+    assert "Working out the layers" in said(page)
+    ready.set()
+    page.run()
+    assert "423,751" in [m.value for m in page.metric]
+    page.run()
+    assert "This machine is busy." in said(page)
+    assert "Working out the layers" not in said(page)
+
+
 def test_the_page_runs_without_torch(tmp_path, tiny):
     script = (
         "import sys\n"
@@ -332,7 +358,7 @@ def test_the_page_runs_without_torch(tmp_path, tiny):
         "from fer.ui import train_preview\n"
         "from fer.errors import FerError\n"
         "def refuse(*arguments): raise FerError('not now')\n"
-        "train_preview.core_json = refuse\n"
+        "train_preview.core_json_soon = refuse\n"
         "at = AppTest.from_file('streamlit_app.py', default_timeout=60)\n"
         "at.switch_page('pages/train.py').run()\n"
         "assert not at.exception and at.selectbox(key='train-recipe').value == 'baseline'\n"

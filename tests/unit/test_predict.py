@@ -13,7 +13,7 @@ from fer import predict
 from fer.data.dataset import CLASSES
 from fer.errors import CheckpointError, RunError
 from fer.faces import Face
-from fer.predict import FacePrediction, Predictor, default_run, has_weights, predict_file
+from fer.predict import FacePrediction, Predictor, default_run, predict_file
 
 
 @pytest.fixture
@@ -114,10 +114,10 @@ def test_a_file_that_is_no_picture_is_an_entry_with_a_sentence(predictor, tmp_pa
 def test_runs_that_cannot_be_asked_say_why(store, make_run, finished_run):
     with pytest.raises(RunError, match="no run 'gone'"):
         Predictor("gone", store)
-    assert not has_weights(make_run("new"))
+    assert not make_run("new").has_weights
     with pytest.raises(CheckpointError, match="no weights at new/"):
         Predictor("new", store)
-    assert has_weights(finished_run)
+    assert finished_run.has_weights
 
 
 def test_the_default_run_is_the_best_on_photographs(store, finished_run):

@@ -399,6 +399,48 @@ def test_a_line_that_is_no_epoch_is_left_out(store, bad):
     assert [r["epoch"] for r in store.get("a").metrics] == [1]
 
 
+@pytest.mark.parametrize("number", ["1e999", "01", "1.", "+1", "NaN", "Infinity", '"1"', "1" * 400])
+def test_a_number_that_is_none_leaves_its_line_out(store, number):
+    new(store)
+    store.append_metrics("a", row(1))
+    with open(store.root / "a" / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(row(2)).replace("1.6", number) + "\n")
+    run = store.get("a")
+    assert [r["epoch"] for r in run.metrics] == [1]
+    assert run.problems == ("metrics.jsonl: 1 line that cannot be read left out",)
+
+
+def test_rows_are_as_they_were_written_whatever_their_shape(store):
+    """As the trainer writes them, with a figure more, with text, in another order: only the first two are read lazily."""
+    new(store)
+    path = store.root / "a" / "metrics.jsonl"
+    for more in ({}, {"images_per_sec": 512}, {"note": "text"}):
+        rows = [row(1, lr=1e-05, val_loss=2, **more), row(2, val_top1=0.9, **more), row(3, **more)]
+        for shape in (rows, [dict(reversed(r.items())) for r in rows]):
+            path.write_text("".join(json.dumps(r) + "\n" for r in shape))
+            run = store.get("a")
+            assert (run.best, run.last, run.metrics[0], run.metrics[-2:]) == (
+                rows[1],
+                rows[2],
+                rows[0],
+                tuple(rows[1:]),
+            )
+            assert (list(run.metrics), len(run.metrics), run.problems) == (rows, 3, ())
+            with pytest.raises(IndexError):
+                run.metrics[3]
+
+
+def test_metrics_compare_by_content(store):
+    for name, top in (("a", 0.4), ("b", 0.4), ("c", 0.5)):
+        new(store, name)
+        store.append_metrics(name, row(1, val_top1=top))
+    a, b, c = (store.get(name).metrics for name in "abc")
+    assert a == b == (row(1, val_top1=0.4),)
+    assert hash(a) == hash(b)
+    assert a != c
+    assert a != 5
+
+
 def test_a_doubled_epoch_counts_once(store):
     new(store)
     for epoch in (1, 2, 2, 3):
@@ -439,6 +481,75 @@ def test_a_file_that_changed_is_read_again(store):
     for state in ("stopped", "failed", "stopped"):
         set_state(store, "a", state)
         assert store.get("a").state == state
+
+
+def past(path: Path) -> None:
+    """Make a file an hour old: old enough for every clock to tell its next change."""
+    before = time.time_ns() - 3600 * 10**9
+    os.utime(path, ns=(before, before))
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "status.json", "metrics.jsonl", "notes.json", "model.json", "report.json"]
+)
+def test_every_file_that_changed_is_seen_at_once_and_the_others_are_not_read_again(store, name, monkeypatch):
+    new(store)
+    set_state(store, "a", "finished")
+    store.append_metrics("a", row(1))
+    for other in ("notes.json", "model.json", "report.json"):
+        (store.root / "a" / other).write_text("{}")
+    for file in (store.root / "a").iterdir():
+        past(file)
+    read = []
+
+    def counted(path, *arguments):
+        if Path(path).name != "train.log":  # its tail is read by whoever wants it
+            read.append(Path(path).name)
+        return open(path, *arguments)
+
+    monkeypatch.setattr(runs, "open", counted, raising=False)
+    for _ in range(2):
+        use_everything(store.get("a"))
+    assert sorted(read) == sorted(os.listdir(store.root / "a"))
+    read.clear()
+    path = store.root / "a" / name
+    path.write_text(path.read_text() + " ")
+    past(path)
+    use_everything(store.get("a"))
+    assert read == [name]
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(store):
+    new(store)
+    for state in ("stopped", "running", "stopped"):
+        set_state(store, "a", state)
+        past(store.root / "a" / "status.json")
+        assert store.get("a").state == {"running": "lost"}.get(state, state)
+
+
+def test_a_file_rewritten_within_one_tick_of_the_clock_is_read_again(store):
+    new(store)
+    path, now = store.root / "a" / "status.json", time.time_ns()
+    for state in ("failed", "queued"):
+        path.write_text(json.dumps({"state": state}))  # in place and as long as before
+        os.utime(path, ns=(now, now))
+        assert store.get("a").state == state
+
+
+def test_a_lock_that_is_let_go_is_seen_though_no_file_changed(store):
+    new(store)
+    set_state(store, "a", "running")
+    for file in (store.root / "a").iterdir():
+        past(file)
+    with hold(store.root / "a" / "run.lock"):
+        assert store.get("a").state == "running"
+    assert store.get("a").state == "lost"
+
+
+def test_a_run_that_was_read_before_shows_a_later_report(store):
+    run = new(store)
+    store.save_report("a", "f" * 32, "val", {"top1": 0.5})
+    assert run.report() == {"top1": 0.5}
 
 
 def test_progress_and_time_left_follow_the_status(store):

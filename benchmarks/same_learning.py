@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks import machine, prepared, study_loop
-from fer.augment import step_draws
 from fer.config import Config, with_settings
 from fer.data.dataset import Dataset
 from fer.device import resolve, torch_threads
+from fer.models.inputs import IMAGENET_MEAN, IMAGENET_STD
 from fer.runs import RunStore
 from fer.train import Learner, fit, picture_order
 
@@ -121,7 +121,7 @@ def _largest(some: list[float], others: list[float]) -> float:
 
 def _start(config: Config, kind: torch.dtype) -> tuple[Learner, torch.nn.Module, torch.optim.Optimizer]:
     """The engine's learner and the study's network with its optimizer, with the same first weights."""
-    learner = Learner.fresh(config, num_classes=7, runtime=resolve(config.runtime))
+    learner = Learner.fresh(config, torch.arange(7), 7, resolve(config.runtime))
     model, optimizer = study_loop.start(NETWORK)
     model.load_state_dict(learner.model.state_dict())
     learner.model.to(kind)
@@ -130,7 +130,16 @@ def _start(config: Config, kind: torch.dtype) -> tuple[Learner, torch.nn.Module,
 
 def _study_losses(config: Config, batches: list[Batch], kind: torch.dtype = torch.float32) -> list[float]:
     _, model, optimizer = _start(config, kind)
-    return [study_loop.train_step(model, optimizer, images.to(kind), labels)[0].item() for images, labels in batches]
+    return [study_loop.train_step(model, optimizer, _as(images, kind), labels)[0].item() for images, labels in batches]
+
+
+def _as(images: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """The study's normalised pictures in this precision, as if they had never been rounded to fp32."""
+    if kind == images.dtype:
+        return images
+    mean, std = (torch.tensor(v, dtype=kind).view(1, -1, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = ((images.to(kind) * std + mean) * 255).round()
+    return (pixels / 255 - mean) / std
 
 
 def _engine_losses(config: Config, batches: list[Batch], kind: torch.dtype = torch.float32) -> list[float]:
@@ -138,8 +147,7 @@ def _engine_losses(config: Config, batches: list[Batch], kind: torch.dtype = tor
     scale = learner.preprocess
     learner = dataclasses.replace(learner, preprocess=lambda images: scale(images).to(kind))
     return [
-        learner.step(images, labels, config.optim.lr, step_draws(config.seed, 0, step))[0].item()
-        for step, (images, labels) in enumerate(batches)
+        learner.step(images, labels, config.optim.lr, step)[0].item() for step, (images, labels) in enumerate(batches)
     ]
 
 
@@ -149,7 +157,7 @@ def _one_step_differences(config: Config, theirs: list[Batch], ours: list[Batch]
     for (inputs, targets), (images, labels) in zip(theirs, ours, strict=True):
         learner.model.load_state_dict(model.state_dict())
         study_loss, _ = study_loop.train_step(model, optimizer, inputs, targets)
-        engine_loss, _ = learner.step(images, labels, config.optim.lr, step_draws(config.seed, 0, 0))
+        engine_loss, _ = learner.step(images, labels, config.optim.lr, 0)
         of_loss = max(of_loss, abs(study_loss.item() - engine_loss.item()))
         ours_all, theirs_all = _gradient(learner.model), _gradient(model)
         of_gradient = max(of_gradient, ((ours_all - theirs_all).norm() / theirs_all.norm()).item())

@@ -46,6 +46,25 @@ class ModelConfig(Section):
         "rgb",
         description="rgb: the grey picture three times with ImageNet mean and std, as in the study. grey: one channel.",
     )
+    width: float = Field(
+        1.0,
+        ge=0.1,
+        le=4,
+        description="The network's channels and hidden units are multiplied by this; below 1: narrower.",
+    )
+    hidden_layers: int = Field(
+        2, ge=0, le=2, description="Linear layers before the last one. compact has none, whatever stands here."
+    )
+    batch_norm: bool = Field(
+        False,
+        description="Batch norm after each convolution (Ioffe & Szegedy, 2015). compact has it, whatever stands here.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the values before each linear layer that a training step leaves out (Srivastava et al., 2014).",
+    )
 
     @model_validator(mode="after")
     def _three_groups_need_three_channels(self) -> ModelConfig:
@@ -63,6 +82,31 @@ class AugmentConfig(Section):
         ge=0,
         le=16,
         description="Move each training picture by up to so many pixels up or down and to a side; its edge is repeated.",
+    )
+    rotate: float = Field(0.0, ge=0, le=45, description="Turn each training picture by up to so many degrees.")
+    scale: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Enlarge or shrink each training picture by up to this share; 0.2: 0.8 to 1.2 times.",
+    )
+    light: float = Field(
+        0.0,
+        ge=0,
+        le=0.8,
+        description="Change brightness and contrast of each training picture by up to this share, each by itself.",
+    )
+    erase: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a rectangle of a training picture, 2 to 20 % of it, becomes noise (Zhong et al., 2017).",
+    )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=8,
+        description="Alpha of mixup: two training pictures and their labels are blended by a share drawn from Beta(alpha, alpha) (Zhang et al., 2018). 0: off.",
     )
 
 
@@ -116,6 +160,31 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     epochs: int = Field(25, ge=1, le=10_000, description="Passes over the training split.")
     batch_size: int = Field(64, ge=1, le=65_536, description="Pictures in one optimizer step.")
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of each label's weight that goes to all classes alike (Szegedy et al., 2016). Losses shown are without it.",
+    )
+    balance: Literal["none", "loss", "sampling"] = Field(
+        "none",
+        description="For rare classes: loss weighs each picture by how rare its class is; sampling shows rare classes as often as others. Losses shown are without weights.",
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, le=1e6, description="Longer gradients are shortened to this norm. None: they stay as they are."
+    )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Validate and keep a running mean of the weights instead of the weights: at each step, this share of the mean stays. None: the weights themselves.",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Early stopping: end after so many epochs in a row without a better validation top-1; the best weights are kept. None: train all epochs.",
+    )
 
 
 class RuntimeConfig(Section):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fer.augment import step_draws
 from fer.config import Config
 from fer.data.dataset import load
 from fer.device import Runtime, device_name, keep_freed_memory, resolve, torch_threads
@@ -45,14 +44,14 @@ def estimate(config: Config, *, seconds: float = 1.5) -> dict[str, Any]:
 def _time_steps(config: Config, runtime: Runtime, batch: int, num_classes: int, seconds: float) -> tuple[float, float]:
     """Seconds of a training step, and pictures validated a second."""
     keep_freed_memory()
-    learner = Learner.fresh(config, num_classes, runtime)
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (batch, 48, 48), dtype=np.uint8)).to(runtime.device)
-    labels = torch.from_numpy(rng.integers(0, num_classes, batch)).to(runtime.device)
-    draws = step_draws(config.seed, 0, 0)
+    labels = torch.from_numpy(rng.integers(0, num_classes, batch))
+    learner = Learner.fresh(config, labels, num_classes, runtime)
+    labels = labels.to(runtime.device)
 
     def step() -> None:
-        learner.step(images, labels, config.optim.lr, draws)[0].item()  # wait for the device
+        learner.step(images, labels, config.optim.lr, 0)[0].item()  # wait for the device
 
     for _ in range(_WARM_STEPS):
         step()

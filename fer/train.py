@@ -6,10 +6,11 @@ optimizer is where it stood. `resume.pt` holds all of it in one atomic file; eve
 
 from __future__ import annotations
 
+import copy
 import errno
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fer.augment import augment, step_draws
+from fer.augment import augment, mixup_draws, step_draws
 from fer.checkpoint import save_checkpoint
 from fer.config import Config
 from fer.data.dataset import Dataset, load
@@ -28,6 +29,7 @@ from fer.evaluate import compute_logits, report_of
 from fer.files import write_atomic, write_json_atomic
 from fer.metrics import cross_entropy, macro_f1, top1
 from fer.models import build_model
+from fer.models.cpu import fast_forward
 from fer.models.inputs import Preprocess, to_tensor
 from fer.models.summary import summarise as summarise_model
 from fer.runs import SCHEMA, Run, RunStore, hold
@@ -64,7 +66,11 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Learner:
-    """A network with its optimizer: what one training step needs and changes. The run's loop and `fer.cost` share it."""
+    """A network with its optimizer: what one training step needs and changes. The run's loop and `fer.cost` share it.
+
+    class_weights: (num_classes,) of the loss, or None where all count alike; mean: the running mean of the weights, or None;
+    fast: what computes the model's logits from uint8 images faster than the model does, or None.
+    """
 
     config: Config
     runtime: Runtime
@@ -72,37 +78,94 @@ class Learner:
     preprocess: Preprocess
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    class_weights: torch.Tensor | None
+    mean: nn.Module | None
+    fast: Callable[[torch.Tensor], torch.Tensor] | None
 
     @classmethod
-    def fresh(cls, config: Config, num_classes: int, runtime: Runtime) -> Learner:
-        """The network with the first weights of the config's seed, on the device. Raises ConfigError."""
+    def fresh(cls, config: Config, labels: torch.Tensor, num_classes: int, runtime: Runtime) -> Learner:
+        """The network with the first weights of the config's seed, on the device; labels: (N,) of the training split.
+
+        Raises ConfigError.
+        """
         torch.manual_seed(config.seed)
         model = build_model(config.model, num_classes)
         model.to(device=runtime.device, memory_format=torch.channels_last)
-        scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         preprocess = Preprocess.for_channels(config.model.channels)
-        return cls(config, runtime, model, preprocess, build_optimizer(config, model), scaler)
+        return cls(
+            config,
+            runtime,
+            model,
+            preprocess,
+            build_optimizer(config, model),
+            torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
+            rarity(labels, num_classes).to(runtime.device) if config.train.balance == "loss" else None,
+            copy.deepcopy(model).requires_grad_(False) if config.train.ema_decay else None,
+            fast_forward(model, preprocess) if runtime.device.type == "cpu" else None,
+        )
+
+    @property
+    def shown(self) -> nn.Module:
+        """The network that is validated and kept: the running mean where there is one."""
+        return self.mean or self.model
 
     def step(
-        self, images: torch.Tensor, labels: torch.Tensor, lr: float, draws: torch.Generator
+        self, images: torch.Tensor, labels: torch.Tensor, lr: float, number: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimizer step on images (B, 48, 48) uint8 and labels (B,) int64; draws: for the augmentation.
+        """One optimizer step on images (B, 48, 48) uint8 and labels (B,) int64; number: of the step, from 0 over the run.
 
-        Returns the mean loss before the step and the number that was right, both () on the device: nothing here waits
-        for it.
+        Returns the mean cross entropy before the step and the number that was right, both () on the device: nothing here
+        waits for it. That cross entropy is plain, without the smoothing and weights of the loss that is minimised, so that
+        it can be compared with other runs; of pictures blended by mixup, the larger share counts.
         """
+        train, draws = self.config.train, step_draws(self.config.seed, number)
         images = augment(images, self.config.augment, draws)
+        share, partner = 1.0, None
+        if self.config.augment.mixup:
+            share, partner = mixup_draws(len(labels), self.config.augment.mixup, draws)
+            partner = partner.to(labels.device)
         with self.runtime.autocast():
-            logits = self.model(self.preprocess(images))
+            logits = self._logits(images, share, partner)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        loss = functional.cross_entropy(logits, labels)
+        loss = self._loss(logits, labels)
+        if partner is not None:
+            loss = share * loss + (1 - share) * self._loss(logits, labels[partner])
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        if train.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        if self.mean is not None and train.ema_decay:
+            _follow(self.mean, self.model, min(train.ema_decay, (1 + number) / (10 + number)))
+        logits = logits.detach()
+        is_plain = partner is None and self.class_weights is None and not train.label_smoothing
+        plain = loss.detach() if is_plain else functional.cross_entropy(logits, labels)
+        return plain, (logits.argmax(1) == labels).sum()
+
+    def _logits(self, images: torch.Tensor, share: float, partner: torch.Tensor | None) -> torch.Tensor:
+        if self.fast and partner is None:
+            return self.fast(images)
+        inputs = self.preprocess(images)
+        return self.model(inputs if partner is None else share * inputs + (1 - share) * inputs[partner])
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        smoothing = self.config.train.label_smoothing
+        return functional.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
+
+
+@torch.no_grad()
+def _follow(mean: nn.Module, model: nn.Module, decay: float) -> None:
+    """Let the running mean take one step towards the weights; buffers, such as those of batch norm, are copied.
+
+    The first steps move it faster than `decay` says, as it begins at weights that know nothing.
+    """
+    torch._foreach_lerp_(list(mean.parameters()), list(model.parameters()), 1 - decay)
+    for kept, now in zip(mean.buffers(), model.buffers(), strict=True):
+        kept.copy_(now)
 
 
 @dataclass
@@ -133,6 +196,25 @@ def picture_order(seed: int, epoch: int, n: int) -> torch.Tensor:
     """The order in which epoch `epoch` (from 0) visits n pictures: (n,) int64, the same for ever for one seed."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(n, generator=generator)
+
+
+def balanced_order(seed: int, epoch: int, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """As `picture_order`, but each class comes about as often as the others: (n,) drawn with replacement from the n pictures."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    weights = rarity(labels, num_classes)[labels]
+    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+
+
+def rarity(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """(num_classes,) float32: n / (num_classes * count) of each class, 1 where all are equally frequent; 0 for one that is absent."""
+    counts = torch.bincount(labels, minlength=num_classes).to(torch.float32)
+    return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp(min=1)), 0.0)
+
+
+def epochs_since_best(history: Sequence[Mapping[str, Any]]) -> int:
+    """How many epochs ended since the first with the highest validation top-1; 0 where the last is that, or none ended."""
+    tops = [row["val_top1"] for row in history]
+    return len(tops) - 1 - tops.index(max(tops)) if tops else 0
 
 
 def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
@@ -188,8 +270,10 @@ class _Fit:
         saved = self._read_resume()
         self.runtime = self._runtime(saved)
         keep_freed_memory()
-        self.learner = Learner.fresh(config, len(self.data.classes), self.runtime)
         self.train_split, self.val_split = self._split("train"), self._split("val")
+        labels = torch.from_numpy(self.data.subset("train")[1].astype(np.int64))
+        self.learner = Learner.fresh(config, labels, len(self.data.classes), self.runtime)
+        self.labels = labels
         self.steps = math.ceil(len(self.train_split) / config.train.batch_size)
         device = self.runtime.device
         self.state = TrainState(
@@ -229,7 +313,7 @@ class _Fit:
         self._announce()
         epochs = self.config.train.epochs
         with torch_threads(self.runtime.threads):
-            while self.state.epoch < epochs:
+            while self.state.epoch < epochs and not self._out_of_patience():
                 if not self._train_one_epoch():
                     self._save_resume()
                     self._end("stopped")
@@ -241,13 +325,26 @@ class _Fit:
             report = report_of(self.run, self.data, "val", device=self.runtime.device.type)
             self.store.save_report(self.run.id, self.data.fingerprint, "val", report)
         self._end("finished")
+        if self.state.epoch < epochs:
+            self.watcher.log(f"ended early: no better val top-1 in {self.config.train.patience} epochs")
         self.watcher.log(f"finished: best val top-1 {self.state.best_top1:.2%} in epoch {self.state.best_epoch}")
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        return patience is not None and epochs_since_best(self.state.history) >= patience
+
+    def _order(self) -> torch.Tensor:
+        """The pictures of the epoch that the state stands in, in the order of their turn: (n,) on the CPU."""
+        seed, epoch = self.config.seed, self.state.epoch
+        if self.config.train.balance == "sampling":
+            return balanced_order(seed, epoch, self.labels, len(self.data.classes))
+        return picture_order(seed, epoch, len(self.labels))
 
     def _train_one_epoch(self) -> bool:
         """Train the epoch that the state stands in, from its step on. Returns False where a stop was asked for."""
         state, batch = self.state, self.config.train.batch_size
         images, labels = self.train_split.images, self.train_split.labels
-        order = picture_order(self.config.seed, state.epoch, len(labels)).to(images.device)
+        order = self._order().to(images.device)
         val_losses = [row["val_loss"] for row in state.history]
         self.learner.model.train()
         began, before, first = time.monotonic(), state.seconds, state.step
@@ -271,15 +368,14 @@ class _Fit:
     def _step(self, images: torch.Tensor, labels: torch.Tensor, lr: float) -> None:
         """One optimizer step; images (B, 48, 48) uint8, labels (B,)."""
         state = self.state
-        draws = step_draws(self.config.seed, state.epoch, state.step)
-        loss, right = self.learner.step(images, labels, lr, draws)
+        loss, right = self.learner.step(images, labels, lr, state.epoch * self.steps + state.step)
         state.sums += torch.stack((loss * len(labels), right)).to(state.sums.dtype)
 
     def _end_epoch(self) -> None:
         """Validate, keep the weights, write the epoch's line, save. In this order, so that no kill can lose or double one."""
         state = self.state
         began = time.monotonic()
-        logits = compute_logits(self.learner.model, self.learner.preprocess, self.val_split.images)
+        logits = compute_logits(self.learner.shown, self.learner.preprocess, self.val_split.images)
         labels = self.val_split.labels.cpu().numpy()
         if not np.isfinite(logits).all():  # the last step broke the weights: save none of them
             raise self._not_finite()
@@ -391,7 +487,7 @@ class _Fit:
     def _save_weights(self, name: str, row: Mapping[str, Any]) -> None:
         save_checkpoint(
             self.run.path / name,
-            self.learner.model,
+            self.learner.shown,
             self.config,
             self.data.classes,
             self.learner.preprocess,
@@ -408,6 +504,7 @@ class _Fit:
         content = {
             "schema": SCHEMA,
             "model": learner.model.state_dict(),
+            "mean": learner.mean.state_dict() if learner.mean is not None else None,
             "optimizer": learner.optimizer.state_dict(),
             "scaler": learner.scaler.state_dict(),
             "sums": state.sums,
@@ -440,6 +537,8 @@ class _Fit:
     def _restore(self, saved: Mapping[str, Any]) -> None:
         state, learner = self.state, self.learner
         learner.model.load_state_dict(saved["model"])
+        if learner.mean is not None:
+            learner.mean.load_state_dict(saved["mean"])
         learner.optimizer.load_state_dict(saved["optimizer"])
         learner.scaler.load_state_dict(saved["scaler"])
         state.sums.copy_(saved["sums"])

@@ -21,9 +21,9 @@ CHANNELS = {"rgb": 3, "grey": 1}
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A row of the table: how to build it, `build(in_channels, num_classes)`, and what it is, in one line."""
+    """A row of the table: how to build it, `build(config, in_channels, num_classes)`, and what it is, in one line."""
 
-    build: Callable[[int, int], nn.Module]
+    build: Callable[[ModelConfig, int, int], nn.Module]
     description: str
     channels: tuple[str, ...] = ("rgb", "grey")
 
@@ -48,7 +48,7 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         raise ConfigError(
             f"The network '{config.name}' cannot take model.channels={config.channels}. Allowed: {', '.join(entry.channels)}."
         )
-    return entry.build(CHANNELS[config.channels], num_classes)
+    return entry.build(config, CHANNELS[config.channels], num_classes)
 
 
 def num_params(model: nn.Module) -> int:

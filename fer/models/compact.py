@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from fer.config import ModelConfig
+from fer.models.study import dropout, scaled
+
 
 class Residual(nn.Sequential):
     """Its layers' output plus their input (He et al., 2016)."""
@@ -17,16 +20,18 @@ class Residual(nn.Sequential):
         return images + super().forward(images)
 
 
-def compact(in_channels: int = 1, num_classes: int = 7) -> nn.Sequential:
+def compact(config: ModelConfig, in_channels: int, num_classes: int) -> nn.Sequential:
     """3x3 convolutions to 32, 128, 128 and 128 channels on 24, 12, 6 and 6 pixels; one linear layer."""
+    few, many = scaled(32, config.width), scaled(128, config.width)
     return nn.Sequential(
         nn.PixelUnshuffle(2),  # (N, 4 C, 24, 24)
-        *_block(4 * in_channels, 32, pool=True),  # (N, 32, 12, 12)
-        *_block(32, 128, pool=True),  # (N, 128, 6, 6)
-        Residual(*_block(128, 128)),
-        *_block(128, 128, pool=True),  # (N, 128, 3, 3)
+        *_block(4 * in_channels, few, pool=True),  # (N, 32, 12, 12)
+        *_block(few, many, pool=True),  # (N, 128, 6, 6)
+        Residual(*_block(many, many)),
+        *_block(many, many, pool=True),  # (N, 128, 3, 3)
         nn.Flatten(),
-        nn.Linear(128 * 9, num_classes),
+        *dropout(config),
+        nn.Linear(many * 9, num_classes),
     )
 
 

@@ -19,8 +19,9 @@ RECIPE_COLOURS = {
     "plateau": "#999933",
     "depthwise-conv": "#44aa99",
     "dilated-conv": "#b0475d",
+    "fast": "#4f6fb0",
 }
-_OTHERS = ("#7a8794", "#a0703c", "#5f8f3a", "#b58bb0", "#4f6fb0", "#c2883f")
+_OTHERS = ("#7a8794", "#a0703c", "#5f8f3a", "#b58bb0", "#c2883f")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
 CLASS_COLOUR = "#1f83c6"
 PLOT_CONFIG = {

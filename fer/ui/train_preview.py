@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fer.config import Config, differing
+from fer.config import Config, ModelConfig, differing
 from fer.errors import FerError
 from fer.jobs import command_line
 from fer.plots.network import network_alt, network_picture
@@ -61,8 +61,8 @@ def network(plan: Plan) -> None:
             or name
         )
     config = models[name].model
-    settings = ("--set", f"model.name={config.name}", "--set", f"model.channels={config.channels}")
-    arguments = ("cost", "--no-measure", "--dataset", "sample", *settings)
+    settings = [f"model.{name}={value}" for name, value in config.model_dump(mode="json").items()]
+    arguments = ("cost", "--no-measure", "--dataset", "sample", *(part for s in settings for part in ("--set", s)))
     try:
         answer = core_json_soon(*arguments)
     except FerError as error:
@@ -140,7 +140,14 @@ def _schedule_alt(curves: dict[str, tuple[str, Config]]) -> str:
 
 
 def _model_name(config: Config) -> str:
-    return config.model.name + (", grey" if config.model.channels == "grey" else "")
+    """The network and what of it is not as usual, short enough for a button."""
+    model, usual = config.model, ModelConfig()
+    own = [
+        f"{label(f'model.{name}').lower()} {shown_value(value)}"
+        for name, value in model.model_dump().items()
+        if name not in ("name", "channels") and value != getattr(usual, name)
+    ]
+    return ", ".join([model.name, *(["grey"] if model.channels == "grey" else []), *own])
 
 
 def _draw_network(model: dict[str, Any]) -> None:

@@ -107,7 +107,7 @@ class Learner:
     @property
     def shown(self) -> nn.Module:
         """The network that is validated and kept: the running mean where there is one."""
-        return self.mean or self.model
+        return self.model if self.mean is None else self.mean
 
     def step(
         self, images: torch.Tensor, labels: torch.Tensor, lr: float, number: int
@@ -159,13 +159,15 @@ class Learner:
 
 @torch.no_grad()
 def _follow(mean: nn.Module, model: nn.Module, decay: float) -> None:
-    """Let the running mean take one step towards the weights; buffers, such as those of batch norm, are copied.
+    """Let the running mean take one step towards the weights, and towards the statistics of batch norm that go with them.
 
     The first steps move it faster than `decay` says, as it begins at weights that know nothing.
     """
-    torch._foreach_lerp_(list(mean.parameters()), list(model.parameters()), 1 - decay)
-    for kept, now in zip(mean.buffers(), model.buffers(), strict=True):
-        kept.copy_(now)
+    for kept, now in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(now, 1 - decay)
+        else:  # a count of batches
+            kept.copy_(now)
 
 
 @dataclass

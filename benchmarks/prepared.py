@@ -1,17 +1,17 @@
-"""What benchmarks of the two loops share: data prepared for both, and a turn in a process of its own."""
+"""What benchmarks of the two loops share: data prepared for both, and a run of the engine on them."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
-from typing import Any
 
 from benchmarks import study_loop
+from fer.config import Config
 from fer.data import dataset
 from fer.data.read import import_path
+from fer.runs import Run, RunStore
+from fer.train import Watcher, fit
 
 
 def prepare(source: Path | None, folder: Path) -> dataset.Dataset:
@@ -41,12 +41,12 @@ def load(folder: Path) -> dataset.Dataset:
     return dataset.load((folder / "name").read_text())
 
 
-def turn(script: str, *arguments: str) -> dict[str, Any]:
-    """The JSON object that the script prints last, run in a process of its own. Ends this one where it fails."""
-    done = subprocess.run([sys.executable, script, *arguments], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with code {done.returncode}")
-    return json.loads(done.stdout.splitlines()[-1])
+def train(config: Config, data: dataset.Dataset, watcher: Watcher | None = None) -> Run:
+    """The engine's own run of this config on the prepared data, in a store that goes with it."""
+    with tempfile.TemporaryDirectory() as root:
+        store = RunStore(Path(root))
+        store.create(config, recipe=None, data={"fingerprint": data.fingerprint}, run_id="turn")
+        return fit(store, "turn", watcher)
 
 
 def data_name(source: Path | None) -> str:

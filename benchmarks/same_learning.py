@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks import machine, prepared, study_loop
+from benchmarks.turn import turn
 from fer.config import Config, with_settings
 from fer.data.dataset import Dataset
 from fer.device import resolve, torch_threads
 from fer.models.inputs import IMAGENET_MEAN, IMAGENET_STD
-from fer.runs import RunStore
-from fer.train import Learner, fit, picture_order
+from fer.train import Learner, picture_order
 
 NETWORK = "baseline"
 
@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.turn_of:
-        turn = {"study": _study_epochs, "engine": _engine_epochs}[arguments.turn_of]
-        print(json.dumps(turn(arguments.folder, arguments.seed, arguments.epochs)))
+        measure = {"study": _study_epochs, "engine": _engine_epochs}[arguments.turn_of]
+        print(json.dumps(measure(arguments.folder, arguments.seed, arguments.epochs)))
         return
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(_measure(arguments, Path(folder)), indent=1))
@@ -68,7 +68,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for seed in range(arguments.seeds):
         for who, found in tops.items():
             flags = ("--turn-of", who, "--folder", str(folder), "--seed", str(seed), "--epochs", str(arguments.epochs))
-            done = prepared.turn(__file__, *flags)
+            done = turn(__file__, *flags)
             found.append(done["val_top1"])
             print(f"seed {seed} {who}: {done}", file=sys.stderr)
     return {
@@ -180,12 +180,7 @@ def _study_epochs(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
 def _engine_epochs(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     data = prepared.load(folder)
     settings = {"data.name": data.name, "model.name": NETWORK, "train.epochs": epochs, "seed": seed}
-    with tempfile.TemporaryDirectory() as root:
-        store = RunStore(Path(root))
-        store.create(
-            with_settings(Config(), settings), recipe=None, data={"fingerprint": data.fingerprint}, run_id="turn"
-        )
-        last = fit(store, "turn").metrics[-1]
+    last = prepared.train(with_settings(Config(), settings), data).metrics[-1]
     return {"train_loss": last["train_loss"], "val_top1": last["val_top1"]}
 
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.generated_store import random_pictures, write_store
+from benchmarks.turn import turn
 from fer.runs import RunStore
 
 PICTURES = (3_000, 10_000, 30_000, 100_000, 300_000)
@@ -99,12 +98,8 @@ def _runs(n: int) -> dict[str, float]:
 
 
 def _turn(what: str, folder: str, *arguments: str) -> dict[str, float]:
-    environment = {**os.environ, "FER_DATA_DIR": f"{folder}/data", "FER_RUNS_DIR": f"{folder}/runs"}
-    command = [sys.executable, __file__, "--size-of", what, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = {"FER_DATA_DIR": f"{folder}/data", "FER_RUNS_DIR": f"{folder}/runs"}
+    return turn(__file__, "--size-of", what, *arguments, environment=environment)
 
 
 # --- each in a process of its own --------------------------------------------------------------------------------------

@@ -25,11 +25,11 @@ import psutil
 import torch
 
 from benchmarks import machine, prepared, study_loop
+from benchmarks.turn import turn
 from fer.config import with_settings
 from fer.device import resolve
 from fer.recipes import get_recipe
-from fer.runs import RunStore
-from fer.train import Watcher, fit
+from fer.train import Watcher
 
 GOALS = {"54": 0.54, "57_6": 0.576}
 
@@ -61,7 +61,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             flags = ["--turn-of", who, "--folder", str(folder), "--seed", str(seed)]
             flags += ["--recipe", arguments.recipe, "--epochs", str(arguments.epochs)]
             flags += ["--to-the-end"] if seed == 0 else []
-            done.append(prepared.turn(__file__, *flags))
+            done.append(turn(__file__, *flags))
             print(f"seed {seed} {who}: {done[-1]}", file=sys.stderr)
     result: dict[str, Any] = {
         "benchmark": "time_to_accuracy",
@@ -128,10 +128,7 @@ def _recipe_turn(arguments: argparse.Namespace) -> dict[str, Any]:
     def note(row: Any) -> None:
         epochs.append({"epoch": row["epoch"], "val_top1": row["val_top1"], "seconds": _since_start()})
 
-    with tempfile.TemporaryDirectory() as root:
-        store = RunStore(Path(root))
-        store.create(config, recipe=arguments.recipe, data={"fingerprint": data.fingerprint}, run_id="turn")
-        fit(store, "turn", Watcher(on_epoch=note))
+    prepared.train(config, data, Watcher(on_epoch=note))
     return {"epochs": epochs}
 
 

@@ -21,14 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks import machine, prepared, study_loop
+from benchmarks.turn import turn
 from fer.config import Config, ModelConfig, with_settings
 from fer.data import dataset
-from fer.device import resolve
+from fer.device import keep_freed_memory, resolve
 from fer.evaluate import compute_logits
 from fer.models.inputs import Preprocess
 from fer.models.summary import summarise
-from fer.runs import RunStore
-from fer.train import Watcher, fit
 
 _WARM_PICTURES = 640
 
@@ -43,8 +42,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.turn_of:
-        turn = {"study": _study_turn, "engine": _engine_turn}[arguments.turn_of]
-        print(json.dumps(turn(arguments.folder, arguments.network)))
+        measure = {"study": _study_turn, "engine": _engine_turn}[arguments.turn_of]
+        print(json.dumps(measure(arguments.folder, arguments.network)))
         return
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(_measure(arguments, Path(folder)), indent=1))
@@ -56,7 +55,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for number in range(arguments.turns):
         for who, done in turns.items():
             flags = ("--turn-of", who, "--folder", str(folder), "--network", arguments.network)
-            done.append(prepared.turn(__file__, *flags))
+            done.append(turn(__file__, *flags))
             print(f"turn {number + 1} {who}: {done[-1]}", file=sys.stderr)
     return _summary(arguments, data, turns)
 
@@ -75,14 +74,11 @@ def _study_turn(folder: Path, network: str) -> dict[str, Any]:
 
 def _engine_turn(folder: Path, network: str) -> dict[str, Any]:
     data = prepared.load(folder)
-    with tempfile.TemporaryDirectory() as root:
-        store = RunStore(Path(root))
-        facts = {"fingerprint": data.fingerprint}
-        config = with_settings(Config(), {"data.name": data.name, "model.name": network, "train.epochs": 1})
-        runtime = resolve(config.runtime)
-        val_seconds = _val_seconds(config.model, data)
-        store.create(config, recipe=None, data=facts, run_id="turn")
-        run = fit(store, "turn", Watcher())
+    config = with_settings(Config(), {"data.name": data.name, "model.name": network, "train.epochs": 1})
+    runtime = resolve(config.runtime)
+    keep_freed_memory()  # as a run does, since validation is timed before the run
+    val_seconds = _val_seconds(config.model, data)
+    run = prepared.train(config, data)
     return {
         "train_seconds": run.metrics[0]["epoch_seconds"] - val_seconds,
         "val_seconds": val_seconds,

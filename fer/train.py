@@ -273,9 +273,8 @@ class _Fit:
         self.runtime = self._runtime(saved)
         keep_freed_memory()
         self.train_split, self.val_split = self._split("train"), self._split("val")
-        labels = torch.from_numpy(self.data.subset("train")[1].astype(np.int64))
+        labels = self.train_split.labels.cpu()
         self.learner = Learner.fresh(config, labels, len(self.data.classes), self.runtime)
-        self.labels = labels
         self.steps = math.ceil(len(self.train_split) / config.train.batch_size)
         device = self.runtime.device
         self.state = TrainState(
@@ -339,8 +338,8 @@ class _Fit:
         """The pictures of the epoch that the state stands in, in the order of their turn: (n,) on the CPU."""
         seed, epoch = self.config.seed, self.state.epoch
         if self.config.train.balance == "sampling":
-            return balanced_order(seed, epoch, self.labels, len(self.data.classes))
-        return picture_order(seed, epoch, len(self.labels))
+            return balanced_order(seed, epoch, self.train_split.labels.cpu(), len(self.data.classes))
+        return picture_order(seed, epoch, len(self.train_split))
 
     def _train_one_epoch(self) -> bool:
         """Train the epoch that the state stands in, from its step on. Returns False where a stop was asked for."""

@@ -32,11 +32,19 @@ def augment(images: torch.Tensor, config: AugmentConfig, draws: torch.Generator)
         images = _affine(images, config, draws)
     elif config.flip or config.shift:
         images = _mirror_and_move(images, config, draws)
+    if config.crop:
+        images = _middle(images, config.crop)
     if config.light:
         images = _relight(images, config.light, draws)
     if config.erase:
         images = _erase(images, config.erase, draws)
     return images
+
+
+def _middle(images: torch.Tensor, side: int) -> torch.Tensor:
+    """(N, H, W) to (N, side, side)."""
+    top, left = (images.shape[1] - side) // 2, (images.shape[2] - side) // 2
+    return images[:, top : top + side, left : left + side]
 
 
 def mixup_draws(n: int, alpha: float, draws: torch.Generator) -> tuple[float, torch.Tensor]:

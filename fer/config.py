@@ -39,7 +39,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    name: Literal["baseline", "grouped-conv", "depthwise-conv", "dilated-conv", "compact"] = Field(
+    name: Literal["baseline", "grouped-conv", "depthwise-conv", "dilated-conv", "compact", "residual", "vgg"] = Field(
         "baseline", description="The network."
     )
     channels: Literal["rgb", "grey"] = Field(
@@ -52,12 +52,15 @@ class ModelConfig(Section):
         le=4,
         description="The network's channels and hidden units are multiplied by this; below 1: narrower.",
     )
+    depth: int = Field(
+        2, ge=1, le=6, description="residual: blocks at each of its three sizes; vgg: convolutions at each."
+    )
     hidden_layers: int = Field(
-        2, ge=0, le=2, description="Linear layers before the last one. compact has none, whatever stands here."
+        2, ge=0, le=2, description="Linear layers before the last one. Only the study's networks have them."
     )
     batch_norm: bool = Field(
         False,
-        description="Batch norm after each convolution (Ioffe & Szegedy, 2015). compact has it, whatever stands here.",
+        description="Batch norm after each convolution (Ioffe & Szegedy, 2015). Only the study's networks ask: the others have it, whatever stands here.",
     )
     dropout: float = Field(
         0.0,
@@ -73,6 +76,9 @@ class ModelConfig(Section):
         return self
 
 
+TAKES_CROPS = ("residual", "vgg")  # networks for pictures of any even size
+
+
 class AugmentConfig(Section):
     """What is done to each training picture anew in each epoch; validation pictures stay as they are."""
 
@@ -82,6 +88,12 @@ class AugmentConfig(Section):
         ge=0,
         le=16,
         description="Move each training picture by up to so many pixels up or down and to a side; its edge is repeated.",
+    )
+    crop: int | None = Field(
+        None,
+        ge=24,
+        le=48,
+        description="Train on the middle of each picture, so many pixels wide and high, an even number: less to compute, and with shift a random window. Only residual and vgg take it. None: the whole picture.",
     )
     rotate: float = Field(0.0, ge=0, le=45, description="Turn each training picture by up to so many degrees.")
     scale: float = Field(
@@ -224,6 +236,17 @@ class Config(Section):
     @classmethod
     def _data_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _a_crop_needs_a_network_that_takes_it(self) -> Config:
+        crop = self.augment.crop
+        if crop is not None and self.model.name not in TAKES_CROPS:
+            raise ValueError(
+                f"augment.crop is {crop}, but {self.model.name} takes whole pictures only: set augment.crop to none, or model.name to one of {', '.join(TAKES_CROPS)}"
+            )
+        if crop is not None and crop % 2:
+            raise ValueError(f"augment.crop is {crop}; it must be an even number from 24 to 48, or none")
+        return self
 
     @model_validator(mode="after")
     def _warmup_is_shorter_than_the_run(self) -> Config:

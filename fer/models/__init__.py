@@ -14,6 +14,7 @@ from torch import nn
 from fer.config import ModelConfig
 from fer.errors import ConfigError
 from fer.models.compact import compact
+from fer.models.families import residual, vgg
 from fer.models.study import baseline, depthwise_conv, dilated_conv, grouped_conv
 
 CHANNELS = {"rgb": 3, "grey": 1}
@@ -38,6 +39,8 @@ MODELS: dict[str, ModelEntry] = {
     "compact": ModelEntry(
         compact, "Four 3x3 convolutions with batch norm on 24x24 pixels and fewer; learns in minutes."
     ),
+    "residual": ModelEntry(residual, "Residual blocks of 3x3 convolutions on 24x24, 12x12 and 6x6 pixels."),
+    "vgg": ModelEntry(vgg, "Plain 3x3 convolutions with batch norm on 24x24, 12x12 and 6x6 pixels."),
 }
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from fer.config import ModelConfig
 from fer.models import build_model, example_input, num_params
 from fer.models.compact import Residual
+from fer.models.families import ResidualBlock
 
 
 def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
     hooks = [
         m.register_forward_hook(_recorder(layers, name))
         for name, m in model.named_modules()
-        if isinstance(m, Residual) or not list(m.children())
+        if isinstance(m, Residual | ResidualBlock) or not list(m.children())
     ]
     with torch.no_grad():
         model.eval()(image)
@@ -75,7 +76,7 @@ def _detail(module: nn.Module) -> str:
     if isinstance(module, nn.PixelUnshuffle):
         side = module.downscale_factor
         return f"{side}x{side} pixels to {side**2} channels"
-    if isinstance(module, Residual):
+    if isinstance(module, Residual | ResidualBlock):
         return "plus its input"
     if isinstance(module, nn.MaxPool2d):
         return f"{module.kernel_size}x{module.kernel_size}"

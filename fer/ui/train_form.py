@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from fer.config import SETTINGS, Config, Setting, flatten, with_settings
+from fer.config import SETTINGS, TAKES_CROPS, Config, Setting, flatten, with_settings
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
@@ -45,6 +45,8 @@ _USED_WITH = {
     "optim.nesterov": ("optim.name", ("sgd",)),
     "model.hidden_layers": ("model.name", ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")),
     "model.batch_norm": ("model.name", ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")),
+    "model.depth": ("model.name", ("residual", "vgg")),
+    "augment.crop": ("model.name", TAKES_CROPS),
 }
 _LABELS = {
     "data.name": "Data set",
@@ -52,9 +54,11 @@ _LABELS = {
     "model.name": "Network",
     "model.channels": "Input channels",
     "model.width": "Width, times",
+    "model.depth": "Blocks or convolutions a size",
     "model.hidden_layers": "Hidden linear layers",
     "augment.flip": "Mirror at random",
     "augment.shift": "Shift by up to, pixels",
+    "augment.crop": "Train on the middle, pixels",
     "augment.rotate": "Turn by up to, degrees",
     "augment.scale": "Scale by up to, share",
     "augment.light": "Light by up to, share",

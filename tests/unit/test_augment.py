@@ -148,3 +148,13 @@ def test_mixups_share_is_the_larger_and_partners_are_all_the_pictures():
     assert 0.5 <= min(shares) < 0.55
     assert 0.99 < max(shares) <= 1
     assert sorted(mixup_draws(8, 0.4, step_draws(0, 3))[1].tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize("others", [{}, {"shift": 4}, {"rotate": 10.0, "light": 0.2, "erase": 1.0}], ids=str)
+def test_a_crop_is_the_middle_of_each_picture_after_it_was_moved(images, others):
+    config = AugmentConfig(crop=40, **others)
+    cropped = augment(images, config, step_draws(0, 3))
+    assert (cropped.shape, cropped.dtype) == ((200, 40, 40), torch.uint8)
+    if not others.get("erase"):
+        whole = augment(images, AugmentConfig(**others), step_draws(0, 3))
+        assert torch.equal(cropped, whole[:, 4:44, 4:44])

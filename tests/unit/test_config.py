@@ -152,3 +152,12 @@ def test_differing_shows_only_what_differs():
     assert differing(configs) == {"optim.lr": [0.001, 0.01], "seed": [0, 3]}
     assert differing([Config()]) == {}
     assert differing([]) == {}
+
+
+def test_a_crop_is_refused_where_it_cannot_be_used():
+    good = {"model.name": "residual", "augment.crop": 40}
+    assert with_settings(Config(), good).augment.crop == 40
+    with pytest.raises(ConfigError, match=r"crop is 40, but baseline takes whole pictures only.*residual, vgg"):
+        with_settings(Config(), {"augment.crop": 40})
+    with pytest.raises(ConfigError, match=r"crop is 41; it must be an even number from 24 to 48"):
+        with_settings(Config(), {**good, "augment.crop": 41})

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fer.config import ModelConfig
+from fer.config import TAKES_CROPS, ModelConfig
 from fer.errors import ConfigError
 from fer.models import MODELS, ModelEntry, build_model, example_input, num_params
+from fer.models.families import ResidualBlock
 from fer.models.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess, to_tensor
 from fer.models.summary import summarise
 
@@ -26,8 +27,13 @@ SIZES = {
     ("dilated-conv", "grey"): (257_799, 8_537_472),
     ("compact", "rgb"): (344_135, 17_923_968),
     ("compact", "grey"): (341_831, 16_596_864),
+    ("residual", "rgb"): (2_782_087, 239_912_704),
+    ("residual", "grey"): (2_777_479, 237_258_496),
+    ("vgg", "rgb"): (1_190_279, 110_151_424),
+    ("vgg", "grey"): (1_185_671, 107_497_216),
 }
 ALL = [ModelConfig(name=name, channels=channels) for name, channels in SIZES]
+STUDY_PLANS = ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")
 names = pytest.mark.parametrize("config", ALL, ids=lambda c: f"{c.name}-{c.channels}")
 
 
@@ -48,6 +54,11 @@ def test_parameters_and_multiply_adds_are_pinned(config):
 def test_every_network_goes_forward_and_backward(config):
     torch.manual_seed(0)
     model = build_model(config, 5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(
+                module.weight
+            )  # a fresh residual block hands its input on, and nothing back to its convolutions
     logits = model(torch.randn(3, example_input(config).shape[1], 48, 48))
     assert logits.shape == (3, 5)
     assert logits.dtype == torch.float32
@@ -82,7 +93,7 @@ def study_order(model: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-@pytest.mark.parametrize("config", [c for c in ALL if c.name != "compact"], ids=lambda c: f"{c.name}-{c.channels}")
+@pytest.mark.parametrize("config", [c for c in ALL if c.name in STUDY_PLANS], ids=lambda c: f"{c.name}-{c.channels}")
 def test_pool_then_relu_is_relu_then_pool(config):
     torch.manual_seed(1)
     model = build_model(config, 7)
@@ -175,3 +186,28 @@ def test_grey_preprocessing_has_one_channel():
     out = Preprocess.for_channels("grey")(images)
     assert out.shape == (2, 1, 48, 48)
     assert out[0, 0, 0, 0].item() == pytest.approx((1 - 0.508) / 0.255)
+
+
+@pytest.mark.parametrize("name", TAKES_CROPS)
+def test_the_families_take_pictures_of_other_sizes_and_any_depth(name):
+    config = ModelConfig(name=name, channels="grey", depth=1, width=0.25)
+    model = build_model(config, 7).eval()
+    assert model(torch.randn(2, 1, 24, 24)).shape == model(torch.randn(2, 1, 40, 40)).shape == (2, 7)
+    deeper = config.model_copy(update={"depth": 3})
+    assert summarise(deeper)["num_params"] > 2 * summarise(config)["num_params"]
+    with torch.no_grad():
+        constant = model(torch.ones(1, 1, 48, 48)).isfinite().all()
+    assert constant
+
+
+def test_a_fresh_residual_block_hands_its_input_on():
+    torch.manual_seed(0)
+    block, images = ResidualBlock(8, 8), torch.rand(2, 8, 6, 6)
+    assert torch.equal(block(images), images)
+    assert ResidualBlock(8, 16)(images).shape == (2, 16, 6, 6)
+
+
+def test_the_layer_table_of_a_residual_network_counts_every_parameter_once():
+    found = summarise(ModelConfig(name="residual", depth=1))
+    assert sum(layer["num_params"] for layer in found["layers"]) == found["num_params"]
+    assert [x["detail"] for x in found["layers"] if x["kind"] == "ResidualBlock"] == ["plus its input"] * 3

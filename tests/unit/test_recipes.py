@@ -59,6 +59,28 @@ EXPECTED = {
         "train.batch_size": 128,
         "train.epochs": 4,
     },
+    "strong": {
+        "model.name": "residual",
+        "model.channels": "grey",
+        "model.dropout": 0.2,
+        "augment.flip": True,
+        "augment.shift": 4,
+        "augment.crop": 40,
+        "augment.rotate": 10.0,
+        "augment.scale": 0.1,
+        "augment.light": 0.2,
+        "augment.erase": 0.2,
+        "optim.name": "sgd",
+        "optim.lr": 0.1,
+        "optim.weight_decay": 0.0005,
+        "schedule.name": "one-cycle",
+        "schedule.pct_start": 0.15,
+        "schedule.div_factor": 10.0,
+        "schedule.final_div_factor": 1000.0,
+        "train.batch_size": 128,
+        "train.label_smoothing": 0.1,
+        "train.epochs": 72,
+    },
 }
 
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix as _confusion_matrix
 from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+BINS = 15  # of confidence, for calibration
 
 
 def top1(labels: np.ndarray, predicted: np.ndarray) -> float:
@@ -25,11 +28,75 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     return _confusion_matrix(labels, predicted, labels=range(num_classes))
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """The logarithm of the probabilities: (N, num_classes) float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities (N, num_classes) float64, each row adding up to 1; a temperature above 1 makes them less sure."""
+    return np.exp(log_softmax(logits / temperature))
+
+
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """The mean over pictures of -log p(true class), natural logarithm; logits: (N, num_classes)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return float(-log_probs[np.arange(len(labels)), labels].mean())
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The one number, 0.05 to 20, by which to divide logits (N, num_classes) so that their cross entropy is least (Guo et al., 2017)."""
+    found = minimize_scalar(
+        lambda t: cross_entropy(logits / np.exp(t), labels), bounds=(np.log(0.05), np.log(20)), method="bounded"
+    )
+    return float(np.exp(found.x))
+
+
+def cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Probabilities (N, num_classes) of each half of the pictures at the temperature that was fitted on the other half.
+
+    What they say of calibration was not fitted on the pictures that it is said of. The halves are drawn with a fixed seed.
+    """
+    if len(labels) < 2:
+        return softmax(logits)
+    order = np.random.default_rng(0).permutation(len(labels))
+    probs = np.empty(logits.shape)
+    for here, there in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        probs[here] = softmax(logits[here], fit_temperature(logits[there], labels[there]))
+    return probs
+
+
+def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
+    """How often answers of about the same confidence are right: for each of the equally wide bins that is not empty,
+    `low`, `high`, `n`, `confidence` (mean probability of the answer) and `accuracy`; probs: (N, num_classes)."""
+    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == labels
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # a bin holds its upper edge
+    found = []
+    for i in np.unique(place):
+        here = place == i
+        means = {"confidence": float(confidence[here].mean()), "accuracy": float(right[here].mean())}
+        found.append({"low": i / bins, "high": (i + 1) / bins, "n": int(here.sum()), **means})
+    return found
+
+
+def calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error (Naeini et al., 2015), 0 to 1: the mean distance between confidence and accuracy over the bins."""
+    return sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in reliability(probs, labels, bins)) / len(labels)
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float | None = None) -> dict[str, Any]:
+    """What a report says of calibration: `temperature`, `ece_before`, `ece_after`, `bins`, `cross_fitted`.
+
+    temperature: None fits it on these pictures, and `ece_after` is cross-fitted; one that was fitted elsewhere is used as it is.
+    """
+    after = cross_fitted(logits, labels) if temperature is None else softmax(logits, temperature)
+    return {
+        "temperature": fit_temperature(logits, labels) if temperature is None else temperature,
+        "ece_before": calibration_error(softmax(logits), labels),
+        "ece_after": calibration_error(after, labels),
+        "bins": BINS,
+        "cross_fitted": temperature is None,
+    }
 
 
 def summarise(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

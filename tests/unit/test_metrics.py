@@ -6,9 +6,23 @@ import json
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
-from fer.metrics import confusion_matrix, cross_entropy, macro_f1, summarise, top1
+from fer.metrics import (
+    calibration,
+    calibration_error,
+    confusion_matrix,
+    cross_entropy,
+    cross_fitted,
+    fit_temperature,
+    log_softmax,
+    macro_f1,
+    reliability,
+    softmax,
+    summarise,
+    top1,
+)
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 0, 1, 1, 0, 1])
@@ -60,3 +74,60 @@ def test_classes_without_pictures_count_zero_without_a_warning():
     report = summarise(np.array([[9.0, 0, 0]]), np.array([0]), ("a", "b", "c"))
     assert report["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "n": 0}
     assert report["macro_f1"] == pytest.approx(1 / 3)
+
+
+def overconfident(n: int = 4000, temperature: float = 2.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, 5) that are this many times too large for labels drawn from their true probabilities."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(0, 1.5, (n, 5))
+    probs = softmax(true)
+    labels = np.array([rng.choice(5, p=p) for p in probs])
+    return true * temperature, labels
+
+
+def test_softmax_adds_up_to_one_and_holds_to_scipys():
+    logits = np.array([[1000.0, 0.0, -1000.0], [0.1, 0.2, 0.3]], dtype=np.float32)
+    assert softmax(logits) == pytest.approx(scipy.special.softmax(logits.astype(float), axis=1))
+    assert softmax(logits, 7.0) == pytest.approx(scipy.special.softmax(logits / 7.0, axis=1))
+    assert log_softmax(logits) == pytest.approx(scipy.special.log_softmax(logits.astype(float), axis=1))
+
+
+def test_the_temperature_that_spoilt_the_logits_is_found_again():
+    logits, labels = overconfident(temperature=2.5)
+    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.08)
+    assert fit_temperature(logits / 5, labels) == pytest.approx(0.5, rel=0.08)
+
+
+def test_scaling_mends_calibration_and_leaves_every_answer():
+    logits, labels = overconfident()
+    probs = cross_fitted(logits, labels)
+    assert (probs.argmax(1) == logits.argmax(1)).all()
+    assert calibration_error(softmax(logits), labels) > 0.1
+    assert calibration_error(probs, labels) < 0.03
+
+
+def test_the_cross_fitted_figure_does_not_look_at_its_own_labels():
+    logits, labels = overconfident(n=400)
+    order = np.random.default_rng(0).permutation(400)
+    changed = labels.copy()
+    changed[order[::2]] = (labels[order[::2]] + 1) % 5
+    assert np.array_equal(cross_fitted(logits, labels)[order[::2]], cross_fitted(logits, changed)[order[::2]])
+
+
+def test_calibration_error_by_hand():
+    probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
+    labels = np.array([0, 1, 0, 0])
+    bins = reliability(probs, labels, bins=10)
+    assert [(round(b["low"], 1), round(b["high"], 1), b["n"]) for b in bins] == [(0.5, 0.6, 2), (0.8, 0.9, 2)]
+    assert [b["accuracy"] for b in bins] == [0.5, 0.5]
+    assert calibration_error(probs, labels, bins=10) == pytest.approx((2 * 0.1 + 2 * 0.4) / 4)
+
+
+def test_calibration_with_a_temperature_from_elsewhere_uses_it_as_it_is():
+    logits, labels = overconfident(n=500)
+    found = calibration(logits, labels, 3.0)
+    assert found["temperature"] == 3.0
+    assert found["ece_after"] == calibration_error(softmax(logits, 3.0), labels)
+    assert not found["cross_fitted"]
+    assert calibration(logits, labels)["cross_fitted"]
+    assert cross_fitted(logits[:1], labels[:1]) == pytest.approx(softmax(logits[:1]))

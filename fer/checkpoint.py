@@ -61,6 +61,13 @@ def save_checkpoint(
     write_bytes_atomic(path, safetensors.torch.save(tensors, metadata=head))
 
 
+def halve(path: Path) -> None:
+    """Keep the weights in fp16 from now on, for half the space; they are read as any others."""
+    head, tensors = _read(path)
+    halved = {k: t.half() if t.is_floating_point() else t for k, t in tensors.items()}
+    write_bytes_atomic(path, safetensors.torch.save(halved, metadata=head))
+
+
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read weights and build their network, in fp32 and eval mode. Raises CheckpointError."""
     if not path.is_file():
@@ -68,9 +75,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
             f"There are no weights at {path.parent.name}/{path.name}. The run saves them after its first epoch."
         )
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            head = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        head, tensors = _read(path)
         config = read_config(json.loads(head["config"]))
         classes = tuple(json.loads(head["classes"]))
         preprocess = Preprocess(tuple(json.loads(head["mean"])), tuple(json.loads(head["std"])))
@@ -87,3 +92,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         ) from error
     model.to(device=device, dtype=torch.float32, memory_format=torch.channels_last).eval()
     return Checkpoint(model, config, classes, preprocess, epoch, extra)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

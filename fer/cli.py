@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -43,6 +43,9 @@ app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
 
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="Average over ten views of each face: middle and corners, each mirrored too.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -167,19 +170,21 @@ def evaluate(
         str | None, typer.Option(help="A prepared data set with the same classes. Default: the run's own.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    tta: TtaOption = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run's best weights on a split: loss, top-1, macro F1, per class, confusion matrix."""
+    """Score a run's best weights on a split: loss, top-1, macro F1, calibration, per class, confusion matrix."""
     from fer.evaluate import evaluate_run
 
-    report = evaluate_run(RunStore(), run, dataset, split, device=device)
+    report = evaluate_run(RunStore(), run, dataset, split, device=device, tta=tta)
     if as_json:
         _print_json(report)
         return
     print(
-        f"{run} on {report['dataset']} {split}: {report['n']:,} pictures, top-1 {report['top1']:.2%}, macro F1 {report['macro_f1']:.3f}, loss {report['loss']:.4f}"
+        f"{run} on {report['dataset']} {split}: {report['n']:,} pictures, top-1 {report['top1']:.2%}, macro F1 {report['macro_f1']:.3f}, loss {report['loss']:.4f}{', mean of ten views' if tta else ''}"
     )
+    _print_calibration(report)
     _print_table(
         ["class", "precision", "recall", "F1", "n"],
         [
@@ -202,13 +207,14 @@ def predict(
     whole: Annotated[
         bool, typer.Option("--whole", help="Take each picture as one face, without looking for faces.")
     ] = False,
+    tta: TtaOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Say what the faces in photos look like to a trained network."""
     from fer.predict import Predictor, default_run, predict_file
 
     store = RunStore()
-    predictor = Predictor(run or default_run(store), store)
+    predictor = Predictor(run or default_run(store), store, tta=tta)
     found = [predict_file(predictor, path, whole=whole) for path in images]
     if as_json:
         _print_json(found)
@@ -220,6 +226,25 @@ def predict(
         for entry in found:
             _print_prediction(entry)
     return 2 if all("error" in entry for entry in found) else 0
+
+
+@app.command()
+def ensemble(
+    members: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two or more runs with weights.")],
+    run_id: Annotated[str | None, typer.Option(help="Id of the ensemble. Default: ensemble and four digits.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Let several runs answer together: the mean of their calibrated probabilities, evaluated on train and val."""
+    from fer.ensembles import create_ensemble
+
+    made = create_ensemble(RunStore(), members, run_id, device=device)
+    best = made.best or {}
+    if as_json:
+        _print_json({"run": made.id, "members": made.members, **best})
+        return
+    print(f"{made.id}: {', '.join(made.members)}")
+    print(f"val top-1 {best['val_top1']:.2%}, macro F1 {best['val_macro_f1']:.3f}, loss {best['val_loss']:.4f}")
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
@@ -643,6 +668,18 @@ def _metrics_row(m: Any) -> list[str]:
         f"{m['val_macro_f1']:.3f}",
         f"{m['epoch_seconds']:.1f}",
     ]
+
+
+def _print_calibration(report: Mapping[str, Any]) -> None:
+    found = report["calibration"]
+    print(
+        f"calibration error {found['ece_before']:.3f}, {found['ece_after']:.3f} after dividing the logits by {found['temperature']:.2f}"
+    )
+    twice = report.get("duplicates")
+    if twice and twice["in_train"] and twice["top1_without"] is not None:
+        print(
+            f"{twice['in_train']:,} of these pictures stand in train too; top-1 without them {twice['top1_without']:.2%}"
+        )
 
 
 def _print_prediction(entry: dict[str, Any]) -> None:

@@ -1,8 +1,13 @@
-"""Logits over a split, and the report made of them. Always fp32, always the best epoch's weights."""
+"""Logits over a split, and the report made of them. Always fp32, always the best epoch's weights.
+
+What answers is a `Scorer`: a run's network, or an ensemble's members together.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from fer.checkpoint import load_checkpoint
+from fer.checkpoint import Checkpoint, load_checkpoint
 from fer.config import Config, with_settings
 from fer.data.dataset import Dataset, load
 from fer.device import resolve, torch_threads
 from fer.errors import DataError, RunError
 from fer.files import write_atomic
-from fer.metrics import summarise
+from fer.metrics import calibration, log_softmax, softmax, summarise
 from fer.models.inputs import Preprocess
-from fer.runs import Run, RunStore
+from fer.runs import TTA, Run, RunStore
+from fer.views import views
 
 _BATCH = {"cpu": 128, "cuda": 2048, "mps": 512}  # on a CPU, what the caches hold: 512 takes 1.2 times as long
 
@@ -34,12 +40,83 @@ def compute_logits(model: nn.Module, preprocess: Preprocess, images: torch.Tenso
     return torch.cat(batches).float().cpu().numpy()
 
 
-def evaluate_run(
-    store: RunStore, run_id: str, dataset: str | None = None, split: str = "val", *, device: str = "auto"
-) -> dict[str, Any]:
-    """Evaluate a run's best weights on a split and keep the report by data fingerprint and split.
+@dataclass(frozen=True)
+class Scorer:
+    """What a run answers with: one network, or the networks of an ensemble's members, on one device.
 
-    dataset: a prepared data set with the same classes; None: the run's own. A shipped report is never overwritten and
+    temperatures: by which each member's logits are divided; `1.0` for a single network, whose logits stay as they are.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    temperatures: tuple[float, ...]
+    tta: bool
+
+    @classmethod
+    def load(cls, run: Run, device: torch.device | str = "cpu", *, tta: bool = False) -> Scorer:
+        """The best weights of a run, or of each member of an ensemble. Raises RunError, CheckpointError."""
+        if not run.members:
+            return cls((load_checkpoint(run.path / "best.safetensors", device),), (1.0,), tta)
+        members = [_member(run, name) for name in run.members]
+        checkpoints = tuple(load_checkpoint(m.path / "best.safetensors", device) for m in members)
+        if len({c.classes for c in checkpoints}) > 1:
+            raise RunError(f"The members of the ensemble '{run.id}' do not know the same classes. Make it anew.")
+        return cls(checkpoints, tuple(m.temperature(tta=tta) for m in members), tta)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.checkpoints[0].classes
+
+    @cached_property
+    def epoch(self) -> int:
+        """The epoch that the weights are from; of an ensemble 1."""
+        return self.checkpoints[0].epoch if len(self.checkpoints) == 1 else 1
+
+    def logits(self, images: torch.Tensor) -> np.ndarray:
+        """Logits (N, num_classes) float32 of images (N, 48, 48) uint8 on the scorer's device.
+
+        Of several views or members: the logarithm of the mean of their probabilities, each member's calibrated.
+        """
+        if len(self.checkpoints) == 1 and not self.tta:
+            return compute_logits(self.checkpoints[0].model, self.checkpoints[0].preprocess, images)
+        probs = [
+            softmax(self._one(checkpoint, images), temperature)
+            for checkpoint, temperature in zip(self.checkpoints, self.temperatures, strict=True)
+        ]
+        return _log(np.mean(probs, axis=0))
+
+    def _one(self, checkpoint: Checkpoint, images: torch.Tensor) -> np.ndarray:
+        if not self.tta:
+            return compute_logits(checkpoint.model, checkpoint.preprocess, images)
+        seen = views(images, checkpoint.config.augment.crop)
+        answers = (softmax(compute_logits(checkpoint.model, checkpoint.preprocess, v)) for v in seen)
+        return _log(sum(answers) / len(seen))
+
+
+def _log(probs: np.ndarray) -> np.ndarray:
+    return log_softmax(np.log(np.maximum(probs, 1e-30))).astype(np.float32)
+
+
+def _member(run: Run, name: str) -> Run:
+    try:
+        return RunStore(run.path.parent).get(name)
+    except RunError as error:
+        raise RunError(
+            f"The ensemble '{run.id}' needs its member '{name}', which is not in the store. Import that run again, or make the ensemble anew."
+        ) from error
+
+
+def evaluate_run(
+    store: RunStore,
+    run_id: str,
+    dataset: str | None = None,
+    split: str = "val",
+    *,
+    device: str = "auto",
+    tta: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a run's best weights on a split and keep the report by data fingerprint, split and views.
+
+    dataset: a prepared data set with the same classes; None: the run's own. tta: average over ten views of each picture. A shipped report is never overwritten and
     a store that cannot be written still gives the answer. Raises ConfigError for an unknown device, RunError, DataError,
     CheckpointError, DeviceError.
     """
@@ -51,40 +128,51 @@ def evaluate_run(
     if data.fingerprint != run.fingerprint or run.config.data.val_fraction:
         resplit = data.with_val_fraction(run.config.data.val_fraction)
         data = resplit if resplit.fingerprint == run.fingerprint else data
-    report = report_of(run, data, split, device=device)
+    report = report_of(run, data, split, device=device, tta=tta)
     try:
-        store.save_report(run_id, data.fingerprint, split, report)
+        store.save_report(run_id, data.fingerprint, split + TTA * tta, report)
     except RunError:
         report["saved"] = False
     return report
 
 
-def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto") -> dict[str, Any]:
-    """The report of a run's best weights on a split: run, dataset, fingerprint, split and what `metrics.summarise` gives.
+def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta: bool = False) -> dict[str, Any]:
+    """The report of a run's best weights on a split: run, dataset, fingerprint, split and what `metrics.summarise` gives,
+    `tta`, `calibration` and `duplicates`.
 
-    On the data that it was trained on, the logits are kept beside it as `logits-<split>.npz` where there are none.
+    On the data that it was trained on, the logits are kept beside it as `logits-<split>.npz` where there are none. The
+    temperature is fitted on that data's val; any other split is judged with the one found there, where there is one.
     """
     indices = data.indices(split)
     runtime = resolve(with_settings(Config(), {"runtime.device": device, "runtime.precision": "fp32"}).runtime)
-    checkpoint = load_checkpoint(run.path / "best.safetensors", runtime.device)
-    if checkpoint.classes != data.classes:
+    scorer = Scorer.load(run, runtime.device, tta=tta)
+    if scorer.classes != data.classes:
         raise DataError(
-            f"Run '{run.id}' knows the classes {', '.join(checkpoint.classes)}; the data set '{data.name}' has {', '.join(data.classes)}. Choose one with the same classes."
+            f"Run '{run.id}' knows the classes {', '.join(scorer.classes)}; the data set '{data.name}' has {', '.join(data.classes)}. Choose one with the same classes."
         )
     with torch_threads(runtime.threads):
-        images = torch.from_numpy(data.images[indices]).to(runtime.device)
-        logits = compute_logits(checkpoint.model, checkpoint.preprocess, images)
-    if data.fingerprint == run.fingerprint:
-        _keep_logits(run.path / f"logits-{split}.npz", logits, data, indices, keep_old=run.shipped)
+        logits = scorer.logits(torch.from_numpy(data.images[indices]).to(runtime.device))
+    labels, own = data.labels[indices], data.fingerprint == run.fingerprint
+    if own:
+        _keep_logits(run.path / f"logits-{split}{TTA * tta}.npz", logits, data, indices, keep_old=run.shipped)
     return {
         "run": run.id,
         "dataset": data.name,
         "fingerprint": data.fingerprint,
         "split": split,
-        "epoch": checkpoint.epoch,
-        **summarise(logits, data.labels[indices], data.classes),
+        "tta": tta,
+        "epoch": scorer.epoch,
+        **summarise(logits, labels, data.classes),
+        "calibration": calibration(logits, labels, None if own and split == "val" else run.temperature(tta=tta)),
+        **({} if split == "train" else {"duplicates": _duplicates(data, indices, logits.argmax(1) == labels)}),
         **({"split_note": data.split_note} if data.split_note else {}),
     }
+
+
+def _duplicates(data: Dataset, indices: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """How many of these pictures stand in train too, to the last pixel, and the top-1 without them: `in_train`, `top1_without`."""
+    known = np.isin(picture_hashes(data.images[indices]), picture_hashes(data.images[data.indices("train")]))
+    return {"in_train": int(known.sum()), "top1_without": float(right[~known].mean()) if not known.all() else None}
 
 
 def picture_hashes(images: np.ndarray) -> np.ndarray:

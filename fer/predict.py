@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from fer.checkpoint import Checkpoint, load_checkpoint
 from fer.errors import FerError, ImageError, RunError
-from fer.evaluate import compute_logits
+from fer.evaluate import Scorer
 from fer.faces import crop_face, find_faces, is_face_crop, whole_face
 from fer.images import MAX_PHOTO_BYTES, read_image
+from fer.metrics import softmax
 from fer.runs import Run, RunStore, by_merit
 
 
@@ -41,26 +41,28 @@ class FacePrediction:
 
 
 class Predictor:
-    """The best weights of one run, ready to be asked. Owns the preprocessing, so that callers hand in plain pictures."""
+    """The best weights of one run, or of an ensemble's members, ready to be asked.
 
-    def __init__(self, run_id: str, store: RunStore | None = None) -> None:
-        """Load a run's best weights onto the CPU. Raises RunError, CheckpointError."""
+    Owns the preprocessing, so that callers hand in plain pictures, and the temperature, so that the probabilities say how
+    often the answers are right.
+    """
+
+    def __init__(self, run_id: str, store: RunStore | None = None, *, tta: bool = False) -> None:
+        """Load the weights onto the CPU; tta: average over ten views of each face. Raises RunError, CheckpointError."""
         self.run: Run = (store or RunStore()).get(run_id)
-        self.checkpoint: Checkpoint = load_checkpoint(self.run.path / "best.safetensors")
+        self.scorer = Scorer.load(self.run, tta=tta)
+        self.temperature = self.run.temperature(tta=tta)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.checkpoint.classes
+        return self.scorer.classes
 
     def predict(self, faces: np.ndarray) -> np.ndarray:
-        """Probabilities (N, num_classes) float32 of face crops (N, 48, 48) uint8; one crop (48, 48) counts as N = 1."""
+        """Calibrated probabilities (N, num_classes) of face crops (N, 48, 48) uint8; one crop (48, 48) counts as N = 1."""
         batch = faces[None] if faces.ndim == 2 else faces
         if batch.dtype != np.uint8 or batch.shape[1:] != (48, 48):
             raise ValueError(f"expected (N, 48, 48) uint8, got {faces.shape} {faces.dtype}")
-        logits = compute_logits(
-            self.checkpoint.model, self.checkpoint.preprocess, torch.from_numpy(np.ascontiguousarray(batch))
-        )
-        return torch.from_numpy(logits).softmax(dim=1).numpy()
+        return softmax(self.scorer.logits(torch.from_numpy(np.ascontiguousarray(batch))), self.temperature)
 
     def predict_photo(self, photo: np.ndarray, *, whole: bool = False) -> list[FacePrediction]:
         """The faces found in a photo (H, W) or (H, W, 3) uint8, biggest first; empty where none is found.

@@ -40,6 +40,7 @@ from fer.files import PROJECT_ROOT, write_bytes_atomic, write_json_atomic
 from fer.recipes import RECIPES, changes_from
 
 SCHEMA = 1
+TTA = "+tta"  # what stands behind a split's name where test-time views were averaged
 STATES = ("queued", "running", "stopping", "stopped", "finished", "failed", "lost", "broken")
 ACTIVE = ("queued", "running", "stopping")
 RESUMABLE = ("stopped", "failed", "lost")
@@ -148,8 +149,8 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """The recipe it was made from, or 'custom'."""
-        return str(self.record.get("recipe") or "custom")
+        """The recipe it was made from, or 'custom', or 'ensemble'."""
+        return str(self.record.get("recipe") or ("ensemble" if self.members else "custom"))
 
     @property
     def data_name(self) -> str:
@@ -227,9 +228,22 @@ class Run:
         return changes_from(self.recipe, self.config) if self.config and self.recipe in RECIPES else {}
 
     @property
+    def experiment(self) -> str:
+        """Shared by runs that differ in seed and `runtime` only; an ensemble and a broken run stand alone."""
+        return self.config.experiment if self.config and not self.members else self.id
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The ids of the runs that an ensemble is made of; empty for a run that was trained."""
+        named = self.record.get("members")
+        known = self.record.get("kind") == "ensemble" and isinstance(named, list)
+        return tuple(m for m in named if isinstance(m, str) and _ID.fullmatch(m)) if known else ()
+
+    @property
     def has_weights(self) -> bool:
-        """Whether it can be asked about pictures."""
-        return self.config is not None and os.path.isfile(f"{self.path}/best.safetensors")
+        """Whether it can be asked about pictures; an ensemble where each of its members can."""
+        folders = [self.path.parent / m for m in self.members] or [self.path]
+        return self.config is not None and all(os.path.isfile(f"{f}/best.safetensors") for f in folders)
 
     @property
     def has_reports(self) -> bool:
@@ -255,6 +269,15 @@ class Run:
     def report(self, split: str = "val", fingerprint: str | None = None) -> dict[str, Any] | None:
         """The report on a split of its own data, or of the data with that fingerprint; None where there is none."""
         return self.reports.get(fingerprint or self.fingerprint, {}).get(split)
+
+    def temperature(self, *, tta: bool = False) -> float:
+        """By which to divide its logits so that its probabilities say how often it is right; 1 where none was fitted."""
+        for split in ("val" + TTA * tta, "val"):
+            found = (self.report(split) or {}).get("calibration")
+            value = found.get("temperature") if isinstance(found, dict) else None
+            if isinstance(value, int | float) and 0 < value < math.inf:
+                return float(value)
+        return 1.0
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of `train.log`, '' where there is none."""
@@ -385,9 +408,12 @@ class RunStore:
         data: Mapping[str, Any],
         run_id: str | None = None,
         kind: str = "run",
+        members: Sequence[str] = (),
         reserved: bool = False,
     ) -> Run:
         """Make a run's folder in state `queued`; whole or not at all.
+
+        kind: 'run', or 'ensemble' with the ids of its members.
 
         data: what is known of the data set at this moment: `fingerprint`, `synthetic`, `split_note`.
         reserved: whoever creates it trains it too; a worker leaves it alone.
@@ -403,6 +429,8 @@ class RunStore:
             "created": now,
             "experiment": config.experiment,
         }
+        if members:
+            record["members"] = list(members)
         record["config"] = config.model_dump(mode="json")
         with self._writing():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -413,7 +441,8 @@ class RunStore:
                 write_json_atomic(
                     draft / "status.json", {"schema": SCHEMA, "state": "queued", "queued": now, "reserved": reserved}
                 )
-                final = self._place(draft, wanted, f"{recipe or 'custom'}-s{config.seed}")
+                stem = kind if kind != "run" else f"{recipe or 'custom'}-s{config.seed}"
+                final = self._place(draft, wanted, stem)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         return self.get(final)

@@ -21,6 +21,7 @@ from fer.data.dataset import CLASSES
 from fer.files import PROJECT_ROOT, write_json_atomic
 from fer.recipes import RECIPES
 from fer.schedules import lr_at
+from fer.train import fit
 from tests.conftest import TINY, draw_blobs
 
 SETTINGS = [word for path, value in TINY.items() if path != "data.name" for word in ("--set", f"{path}={value}")]
@@ -279,6 +280,21 @@ def test_a_finished_run_is_shown_as_a_table(ask, finished_run):
 
 
 # Predict
+
+
+def test_evaluate_with_views_and_an_ensemble_of_two(ask, ask_json, finished_run, store, make_run):
+    report = ask_json("evaluate", "done", "--tta")
+    assert report["tta"] is True
+    assert 0 <= report["calibration"]["ece_after"] <= 1
+    make_run("other", seed=1, train__epochs=1)
+    fit(store, "other")
+    made = ask_json("ensemble", "done", "other", "--run-id", "both")
+    assert (made["run"], made["members"]) == ("both", ["done", "other"])
+    assert made["val_top1"] == ask_json("evaluate", "both")["top1"]
+    assert "calibration error" in ask("evaluate", "both")[1]
+    code, _, err = ask("ensemble", "done")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "at least two different runs" in err
 
 
 def test_predict_as_json_has_the_promised_shape(ask, finished_run, picture, tmp_path, tiny):

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from fer.checkpoint import load_checkpoint
+from fer.checkpoint import halve, load_checkpoint
 from fer.data import dataset
 from fer.errors import CheckpointError, ConfigError, DataError, RunError
-from fer.evaluate import compute_logits, evaluate_run, picture_hashes
+from fer.evaluate import Scorer, compute_logits, evaluate_run, picture_hashes
 from fer.files import write_json_atomic
+from fer.metrics import calibration, softmax
 from fer.models import build_model
 from fer.models.inputs import Preprocess
 from fer.train import fit
+from fer.views import views
 from tests.conftest import draw_blobs
 
 KEYS = {
-    "run", "dataset", "fingerprint", "split", "epoch", "n", "loss", "top1", "macro_f1", "per_class",
-    "confusion_matrix", "classes",
+    "run", "dataset", "fingerprint", "split", "tta", "epoch", "n", "loss", "top1", "macro_f1", "per_class",
+    "confusion_matrix", "classes", "calibration", "duplicates",
 }  # fmt: skip
 
 
@@ -160,3 +162,63 @@ def test_the_report_is_of_the_best_weights_not_of_the_last(finished_run, store):
     (finished_run.path / "last.safetensors").unlink()
     epoch = load_checkpoint(finished_run.path / "best.safetensors").epoch
     assert evaluate_run(store, "done")["epoch"] == epoch == finished_run.best["epoch"]
+
+
+def test_views_are_averaged_and_kept_beside_the_plain_report(finished_run, store, tiny):
+    plain = finished_run.report("val")
+    report = evaluate_run(store, "done", tta=True, device="cpu")
+    run = store.get("done")
+    assert (report["tta"], plain["tta"]) == (True, False)
+    assert run.report("val") == plain
+    assert run.report("val+tta") == report
+    images = torch.from_numpy(tiny.subset("val")[0])
+    checkpoint = load_checkpoint(run.path / "best.safetensors")
+    seen = [softmax(compute_logits(checkpoint.model, checkpoint.preprocess, v)) for v in views(images)]
+    with np.load(run.path / "logits-val+tta.npz") as kept:
+        np.testing.assert_allclose(softmax(kept["logits"]), np.mean(seen, axis=0), atol=1e-5)
+
+
+def test_the_temperature_is_fitted_on_val_and_used_for_other_splits(finished_run, store, tiny):
+    report = finished_run.report("val")
+    with np.load(finished_run.path / "logits-val.npz") as kept:
+        assert report["calibration"] == calibration(kept["logits"], kept["labels"])
+    on_train = evaluate_run(store, "done", split="train")
+    assert on_train["calibration"]["temperature"] == report["calibration"]["temperature"]
+    assert not on_train["calibration"]["cross_fitted"]
+    assert store.get("done").temperature() == report["calibration"]["temperature"]
+    assert store.get("done").temperature(tta=True) == report["calibration"]["temperature"]  # until views have their own
+    assert "duplicates" not in on_train
+
+
+def test_a_run_without_a_usable_temperature_has_1(finished_run, store):
+    assert evaluate_run(store, "done", "tiny")["calibration"]["temperature"] != 1
+    for odd in ({}, {"calibration": None}, {"calibration": {"temperature": "2"}}, {"calibration": {"temperature": -1}}):
+        content = {"schema": 1, "reports": {finished_run.fingerprint: {"val": odd}}}
+        write_json_atomic(finished_run.path / "report.json", content)
+        assert store.get("done").temperature() == 1.0
+
+
+def test_pictures_of_val_that_stand_in_train_are_counted_and_left_out(finished_run, store, tiny):
+    images = tiny.images.copy()
+    images[140:150] = images[:10]  # val's first ten
+    dataset.save(dataclasses.replace(tiny, images=images, name="twice", fingerprint=""))
+    report = evaluate_run(store, "done", "twice")
+    assert report["duplicates"]["in_train"] == 10
+    scorer = Scorer.load(finished_run)
+    right = scorer.logits(torch.from_numpy(images[150:])).argmax(1) == tiny.labels[150:]
+    assert report["duplicates"]["top1_without"] == pytest.approx(right.mean())
+    assert finished_run.report("val")["duplicates"]["in_train"] == 0
+
+
+def test_weights_kept_in_half_precision_are_read_as_any_others(finished_run, store):
+    path = finished_run.path / "best.safetensors"
+    before = load_checkpoint(path)
+    size = path.stat().st_size
+    halve(path)
+    after = load_checkpoint(path)
+    assert path.stat().st_size < 0.6 * size
+    assert (after.config, after.classes, after.epoch) == (before.config, before.classes, before.epoch)
+    for a, b in zip(after.model.parameters(), before.model.parameters(), strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    assert evaluate_run(store, "done")["top1"] == pytest.approx(finished_run.report("val")["top1"], abs=0.03)

@@ -16,8 +16,8 @@ from fer.files import PROJECT_ROOT
 # Lowest first; a module may import from its own layer and from those below it. A package stands for its modules.
 LAYERS = (
     ("fer", "errors", "files", "config", "recipes"),
-    ("images", "faces", "device", "data", "augment", "models", "schedules", "metrics", "checkpoint", "runs"),
-    ("evaluate", "train", "cost", "predict", "explain", "jobs"),
+    ("images", "faces", "device", "data", "augment", "views", "models", "schedules", "metrics", "checkpoint", "runs"),
+    ("evaluate", "ensembles", "train", "cost", "predict", "explain", "jobs"),
     ("plots", "report"),
     ("ui", "cli"),
     ("pages", "__main__"),

@@ -12,7 +12,9 @@ from PIL import Image
 from fer import predict
 from fer.data.dataset import CLASSES
 from fer.errors import CheckpointError, RunError
+from fer.evaluate import evaluate_run
 from fer.faces import Face
+from fer.metrics import softmax
 from fer.predict import FacePrediction, Predictor, default_run, predict_file
 
 
@@ -28,12 +30,21 @@ def plain_photo(height: int = 80, width: int = 120) -> np.ndarray:
 def test_probabilities_are_those_of_the_evaluation(predictor, tiny, finished_run):
     images, labels = tiny.subset("val")
     probs = predictor.predict(images)
-    assert (probs.shape, probs.dtype) == ((70, 7), np.float32)
+    assert probs.shape == (70, 7)
     np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
     assert np.mean(probs.argmax(axis=1) == labels) == finished_run.report("val")["top1"]
     with np.load(finished_run.path / "logits-val.npz") as kept:
-        exp = np.exp(kept["logits"] - kept["logits"].max(axis=1, keepdims=True))
-    np.testing.assert_allclose(probs, exp / exp.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
+        logits, temperature = kept["logits"], finished_run.report("val")["calibration"]["temperature"]
+    assert temperature != 1
+    np.testing.assert_allclose(probs, softmax(logits, temperature), rtol=1e-4, atol=1e-6)
+
+
+def test_ten_views_are_averaged_where_asked_for(finished_run, store, tiny):
+    evaluate_run(store, "done", tta=True, device="cpu")
+    probs = Predictor("done", store, tta=True).predict(tiny.subset("val")[0])
+    with np.load(finished_run.path / "logits-val+tta.npz") as kept:
+        logits, temperature = kept["logits"], store.get("done").report("val+tta")["calibration"]["temperature"]
+    np.testing.assert_allclose(probs, softmax(logits, temperature), rtol=1e-4, atol=1e-6)
 
 
 def test_one_crop_counts_as_a_batch_of_one(predictor, tiny):

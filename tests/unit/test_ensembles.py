@@ -1,0 +1,106 @@
+"""Ensembles: the mean of the members' calibrated probabilities, in a folder that everybody takes for a run."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from fer.checkpoint import load_checkpoint
+from fer.ensembles import create_ensemble
+from fer.errors import DataError, RunError
+from fer.evaluate import compute_logits, evaluate_run
+from fer.metrics import softmax
+from fer.predict import Predictor
+from fer.train import fit
+
+
+@pytest.fixture
+def two(finished_run, store, make_run):
+    """Two runs with weights on the same data: 'done', and 'other' of another seed."""
+    make_run("other", seed=1, train__epochs=2)
+    return finished_run, fit(store, "other")
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_calibrated_probabilities(two, store, tiny):
+    made = create_ensemble(store, ["done", "other"], "both", device="cpu")
+    assert (made.state, made.members, made.recipe, made.problems) == ("finished", ("done", "other"), "ensemble", ())
+    images = torch.from_numpy(tiny.subset("val")[0])
+    probs = []
+    for run in two:
+        checkpoint = load_checkpoint(run.path / "best.safetensors")
+        temperature = run.report("val")["calibration"]["temperature"]
+        probs.append(softmax(compute_logits(checkpoint.model, checkpoint.preprocess, images), temperature))
+    with np.load(made.path / "logits-val.npz") as kept:
+        logits = kept["logits"]
+    np.testing.assert_allclose(softmax(logits), np.mean(probs, axis=0), atol=1e-6)
+    report = made.report("val")
+    assert report["top1"] == pytest.approx((np.mean(probs, axis=0).argmax(1) == tiny.subset("val")[1]).mean())
+    asked = Predictor("both", store).predict(tiny.subset("val")[0])
+    np.testing.assert_allclose(asked, softmax(logits, report["calibration"]["temperature"]), atol=1e-6)
+
+
+def test_an_ensemble_looks_like_a_run_to_everyone(two, store):
+    made = create_ensemble(store, ["done", "other"], device="cpu")
+    assert made.id.startswith("ensemble-")
+    assert made.has_weights
+    assert (made.progress, made.epochs, made.best["val_top1"]) == (1.0, 1, made.report("val")["top1"])
+    seconds = sum(row["epoch_seconds"] for run in two for row in run.metrics)
+    assert made.best["epoch_seconds"] == pytest.approx(seconds, abs=1e-3)
+    assert made.model["num_params"] == sum(run.model["num_params"] for run in two)
+    assert len({made.experiment, *(run.experiment for run in two)}) == 3
+    assert {p.name for p in made.path.iterdir()} >= {"config.json", "metrics.jsonl", "report.json", "logits-val.npz"}
+    assert not (made.path / "best.safetensors").exists()
+    again = evaluate_run(store, made.id, device="cpu")
+    assert again == made.report("val")
+    assert evaluate_run(store, made.id, tta=True, device="cpu")["n"] == 70
+
+
+def test_an_ensemble_of_an_ensemble_takes_its_members_once(two, store):
+    create_ensemble(store, ["done", "other"], "both", device="cpu")
+    assert create_ensemble(store, ["both", "done"], "again", device="cpu").members == ("done", "other")
+
+
+def test_what_cannot_be_a_member_is_refused_and_nothing_is_left(two, store, make_run):
+    make_run("new")
+    make_run("elsewhere", data__val_fraction=0.3, train__epochs=1)
+    fit(store, "elsewhere")
+    for names, said in (
+        (["done"], "at least two different runs; this names 1"),
+        (["done", "done"], "at least two different runs; this names 1"),
+        (["done", "gone"], "no run 'gone'"),
+        (["done", "new"], "'new' has no weights"),
+        (["done", "elsewhere"], "'elsewhere' was trained on other data or another split than 'done'"),
+    ):
+        with pytest.raises(RunError, match=said):
+            create_ensemble(store, names, "bad")
+    with pytest.raises(RunError, match="a run 'done' already"):
+        create_ensemble(store, ["done", "other"], "done")
+    assert store.get("done").state == "finished"
+    assert "bad" not in store.ids()
+
+
+def test_without_the_data_nothing_is_made(two, store, tmp_path):
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(DataError, match="no prepared data set 'tiny'"):
+        create_ensemble(store, ["done", "other"], "both")
+    assert "both" not in store.ids()
+
+
+def test_a_member_that_is_gone_is_named(two, store):
+    made = create_ensemble(store, ["done", "other"], "both", device="cpu")
+    store.delete("other")
+    assert not store.get("both").has_weights
+    with pytest.raises(RunError, match="'both' needs its member 'other'"):
+        Predictor("both", store)
+    assert store.get("both").report("val") == made.report("val")
+
+
+def test_odd_members_in_the_record_are_not_paths(finished_run):
+    import dataclasses
+
+    for members in (["../x", "done"], "done", None, [1, "done"]):
+        run = dataclasses.replace(finished_run, record={"kind": "ensemble", "members": members})
+        assert set(run.members) <= {"done"}

@@ -74,12 +74,12 @@ EXPECTED = {
         "optim.lr": 0.1,
         "optim.weight_decay": 0.0005,
         "schedule.name": "one-cycle",
-        "schedule.pct_start": 0.2,
+        "schedule.pct_start": 0.225,
         "schedule.div_factor": 10.0,
         "schedule.final_div_factor": 1000.0,
         "train.batch_size": 128,
         "train.label_smoothing": 0.1,
-        "train.epochs": 54,
+        "train.epochs": 48,
     },
 }
 

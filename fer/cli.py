@@ -132,6 +132,24 @@ def recipes(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def networks(as_json: JsonOption = False) -> None:
+    """List the networks with their input, parameters and multiply-adds, each in its default settings."""
+    from fer.models.summary import networks as table
+
+    found = table()
+    if as_json:
+        _print_json(found)
+        return
+    _print_table(
+        ["network", "input", "parameters", "million multiply-adds", "what it is"],
+        [
+            [x["name"], x["input"], f"{x['num_params']:,}", f"{x['multiply_adds'] / 1e6:,.1f}", x["description"]]
+            for x in found
+        ],
+    )
+
+
+@app.command()
 def cost(
     recipe: Annotated[str, typer.Option(help="The named config.")] = "baseline",
     dataset: Annotated[str | None, typer.Option(help="A prepared data set.")] = None,

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -38,10 +39,27 @@ class DataConfig(Section):
     )
 
 
+# torchvision's networks, for transfer learning
+TRANSFER = ("alexnet", "resnet18", "resnet34", "resnet50", "mobilenet-v3", "efficientnet-b0", "convnext-tiny")
+
+
 class ModelConfig(Section):
-    name: Literal["baseline", "grouped-conv", "depthwise-conv", "dilated-conv", "compact", "residual", "vgg"] = Field(
-        "baseline", description="The network."
-    )
+    name: Literal[
+        "baseline",
+        "grouped-conv",
+        "depthwise-conv",
+        "dilated-conv",
+        "compact",
+        "residual",
+        "vgg",
+        "alexnet",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "mobilenet-v3",
+        "efficientnet-b0",
+        "convnext-tiny",
+    ] = Field("baseline", description="The network.")
     channels: Literal["rgb", "grey"] = Field(
         "rgb",
         description="rgb: the grey picture three times with ImageNet mean and std, as in the study. grey: one channel.",
@@ -68,6 +86,46 @@ class ModelConfig(Section):
         lt=1,
         description="Share of the values before each linear layer that a training step leaves out (Srivastava et al., 2014).",
     )
+    input_side: int = Field(
+        96,
+        ge=48,
+        le=384,
+        description="torchvision's networks: the picture is enlarged to so many pixels each way. They were trained on 224; the time of a step grows with the square.",
+    )
+    pretrained: bool = Field(
+        False,
+        description="torchvision's networks: begin from the ImageNet weights that torchvision publishes, fetched once from the internet.",
+    )
+    weights: str | None = Field(
+        None,
+        description="torchvision's networks: begin from this .pth or .safetensors file, whatever model.pretrained says. A last layer of another size is left out. None: no file.",
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _whole_path(cls, value: str | None) -> str | None:
+        if not value or not value.strip():
+            return None
+        if PureWindowsPath(value).is_absolute():  # of another machine perhaps, whose run is looked at here
+            return value
+        return str(Path(value.strip()).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _torchvisions_networks_and_no_others(self) -> ModelConfig:
+        if self.name in TRANSFER and self.channels == "grey":
+            raise ValueError(f"{self.name} was made for colours and cannot take model.channels=grey: set it to rgb")
+        if self.name == "alexnet" and self.input_side < 64:
+            raise ValueError(f"alexnet cannot take model.input_side={self.input_side}: set it to 64 or more")
+        if self.name not in TRANSFER and (self.pretrained or self.weights):
+            raise ValueError(
+                f"There are no weights for {self.name} to begin from: set model.pretrained=false and model.weights=none, or model.name to one of {', '.join(TRANSFER)}"
+            )
+        return self
+
+    @property
+    def begins_trained(self) -> bool:
+        """Whether its first weights are not random ones."""
+        return self.pretrained or self.weights is not None
 
     @model_validator(mode="after")
     def _three_groups_need_three_channels(self) -> ModelConfig:
@@ -123,11 +181,20 @@ class AugmentConfig(Section):
 
 
 class OptimConfig(Section):
-    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="The optimizer.")
+    name: Literal["adam", "adamw", "sgd", "muon"] = Field(
+        "adam",
+        description="The optimizer. muon: Muon for the kernels of hidden layers, AdamW for the rest (Jordan et al., 2024); it takes AdamW's rates.",
+    )
     lr: float = Field(0.001, gt=0, le=10, description="Learning rate before any schedule.")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty (Adam, SGD) or decoupled decay (AdamW).")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD; the others do not use it.")
-    nesterov: bool = Field(True, description="Nesterov's form of momentum in SGD; the others do not use it.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty (Adam, SGD) or decoupled decay (AdamW, Muon).")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD and Muon; the others do not use it.")
+    nesterov: bool = Field(True, description="Nesterov's form of momentum in SGD and Muon; the others do not use it.")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="torchvision's networks: each stage learns at the next one's rate times this, the last layer at the whole rate (Howard & Ruder, 2018). 1: all alike.",
+    )
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> OptimConfig:
@@ -197,6 +264,12 @@ class TrainConfig(Section):
         le=10_000,
         description="Early stopping: end after so many epochs in a row without a better validation top-1; the best weights are kept. None: train all epochs.",
     )
+    freeze_epochs: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="torchvision's networks: in so many epochs at first only the last layer learns; the backbone and its batch-norm statistics stand still.",
+    )
 
 
 class RuntimeConfig(Section):
@@ -253,6 +326,19 @@ class Config(Section):
         if self.schedule.warmup_epochs >= self.train.epochs and self.schedule.warmup_epochs > 0:
             raise ValueError(
                 f"schedule.warmup_epochs is {self.schedule.warmup_epochs:g}, but the run has {self.train.epochs} epochs: the warm-up must end before the run does"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_only_a_backbone_has(self) -> Config:
+        name, freeze, decay = self.model.name, self.train.freeze_epochs, self.optim.layer_decay
+        if name not in TRANSFER and (freeze or decay != 1):
+            raise ValueError(
+                f"train.freeze_epochs is {freeze} and optim.layer_decay is {decay:g}, but {name} has no backbone: set them to 0 and 1, or model.name to one of {', '.join(TRANSFER)}"
+            )
+        if freeze and not self.model.begins_trained:
+            raise ValueError(
+                f"train.freeze_epochs is {freeze}, but {name} begins at random and would stay so: set it to 0, or set model.pretrained or model.weights"
             )
         return self
 

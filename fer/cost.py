@@ -15,24 +15,32 @@ from fer.evaluate import compute_logits
 from fer.train import Learner
 
 _WARM_STEPS = 2
+_PATIENCE = 3  # times the seconds asked for, to see three steps
 
 
 def estimate(config: Config, *, seconds: float = 1.5) -> dict[str, Any]:
     """Seconds an epoch and in all, from about `seconds` of training steps on noise of the run's batch size.
 
-    Keys: epoch_seconds, total_seconds, images_per_sec (training), device, device_name, precision, threads. The machine's
-    other load counts, as it will in the run. Raises DataError, DeviceError, ConfigError.
+    Keys: epoch_seconds, total_seconds, images_per_sec (training), device, device_name, precision, threads; where epochs
+    begin with a frozen backbone, frozen_epoch_seconds too. The machine's other load counts, as it will in the run. Weights
+    that the run would begin from are not asked for. Raises DataError, DeviceError, ConfigError.
     """
     data = load(config.data.name).with_val_fraction(config.data.val_fraction)
     num_train, num_val = len(data.indices("train")), len(data.indices("val"))
     runtime = resolve(config.runtime)
     batch = min(config.train.batch_size, num_train)
+    frozen = min(config.train.freeze_epochs, config.train.epochs)
     with torch_threads(runtime.threads):
-        step_seconds, val_images_per_sec = _time_steps(config, runtime, batch, len(data.classes), seconds)
-    epoch_seconds = step_seconds * num_train / batch + num_val / val_images_per_sec
+        timed = {
+            epoch: _time_steps(config, runtime, batch, len(data.classes), seconds, epoch)
+            for epoch in {config.train.freeze_epochs, 0}
+        }
+    cost = {epoch: step * num_train / batch + num_val / val_speed for epoch, (step, val_speed) in timed.items()}
+    step_seconds, epoch_seconds = timed[config.train.freeze_epochs][0], cost[config.train.freeze_epochs]
     return {
         "epoch_seconds": epoch_seconds,
-        "total_seconds": epoch_seconds * config.train.epochs,
+        **({"frozen_epoch_seconds": cost[0]} if frozen else {}),
+        "total_seconds": epoch_seconds * (config.train.epochs - frozen) + cost[0] * frozen,
         "images_per_sec": batch / step_seconds,
         "device": runtime.device.type,
         "device_name": device_name(runtime.device),
@@ -41,25 +49,31 @@ def estimate(config: Config, *, seconds: float = 1.5) -> dict[str, Any]:
     }
 
 
-def _time_steps(config: Config, runtime: Runtime, batch: int, num_classes: int, seconds: float) -> tuple[float, float]:
-    """Seconds of a training step, and pictures validated a second."""
+def _time_steps(
+    config: Config, runtime: Runtime, batch: int, num_classes: int, seconds: float, epoch: int
+) -> tuple[float, float]:
+    """Seconds of a training step of this epoch, counted from 0, and pictures validated a second."""
     keep_freed_memory()
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (batch, 48, 48), dtype=np.uint8)).to(runtime.device)
     labels = torch.from_numpy(rng.integers(0, num_classes, batch))
-    learner = Learner.fresh(config, labels, num_classes, runtime)
+    learner = Learner.fresh(config, labels, num_classes, runtime, trained=False)
     labels = labels.to(runtime.device)
+    learner.begin_epoch(epoch)
 
     def step() -> None:
         learner.step(images, labels, config.optim.lr, 0)[0].item()  # wait for the device
 
+    began = time.perf_counter()
     for _ in range(_WARM_STEPS):
         step()
-    began, steps = time.perf_counter(), 0
-    while steps < 3 or (time.perf_counter() - began < seconds and steps < 200):
+        if time.perf_counter() - began > seconds:  # beside steps as long as these, what the first one loads is little
+            break
+    began, spent, steps = time.perf_counter(), 0.0, 0
+    while steps < 200 and spent < (seconds if steps >= 3 else _PATIENCE * seconds):
         step()
-        steps += 1
-    step_seconds = (time.perf_counter() - began) / steps
+        steps, spent = steps + 1, time.perf_counter() - began
+    step_seconds = spent / steps
     began = time.perf_counter()
     compute_logits(learner.model, learner.preprocess, images)
     return step_seconds, batch / (time.perf_counter() - began)

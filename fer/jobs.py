@@ -21,6 +21,7 @@ from fer.config import Config, with_settings
 from fer.data.dataset import load
 from fer.errors import ConfigError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
+from fer.pretrained import check_weights
 from fer.runs import Run, RunStore, hold, is_locked
 
 WORKER_LOCK = ".worker.lock"
@@ -32,18 +33,23 @@ _STARTED: list[subprocess.Popen] = []  # kept so that a worker that ended is col
 def create_run(
     store: RunStore, config: Config, *, recipe: str | None, run_id: str | None = None, reserved: bool = False
 ) -> Run:
-    """Make a queued run of this config on its data set as it is now. Raises DataError, RunError.
+    """Make a queued run of this config on its data set as it is now. Raises DataError, RunError, and CheckpointError
+    where its first weights are not to be had.
 
     reserved: the caller trains it itself; the worker leaves it alone.
     """
+    check_weights(config.model)
     return store.create(config, recipe=recipe, data=_data_facts(config), run_id=run_id, reserved=reserved)
 
 
 def submit(store: RunStore, configs: Sequence[tuple[str | None, Config]]) -> list[Run]:
     """Queue a run for each (recipe, config), in this order, and see that a worker serves them. Raises FerError.
 
-    Each data set is read once and before anything is queued, so one that does not fit leaves no half submission.
+    Each data set is read, and each file of first weights looked for, once and before anything is queued, so one that does
+    not fit leaves no half submission.
     """
+    for model in dict.fromkeys(config.model for _, config in configs):
+        check_weights(model)
     facts = {data: _data_facts(config) for data, config in {c.data: c for _, c in configs}.items()}
     runs = [store.create(config, recipe=recipe, data=facts[config.data]) for recipe, config in configs]
     ensure_worker(store)

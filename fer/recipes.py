@@ -336,6 +336,32 @@ def warm_up() -> dict[str, Any]:
     return {"schedule.warmup_epochs": 0.5}
 
 
+@_recipe("Transfer learning: ResNet-18")
+def transfer_resnet18() -> dict[str, Any]:
+    """A ResNet-18 that knows ImageNet: one epoch for its new last layer alone, then all of it, at smaller rates towards the picture.
+
+    python -m fer train --recipe transfer-resnet18 --dataset fer2013
+    python -m fer train --recipe transfer-resnet18 --dataset fer2013 --set model.weights=resnet18-f37072fd.pth
+    """
+    return {
+        "model.name": "resnet18",
+        "model.pretrained": True,
+        "augment.flip": True,
+        "augment.shift": 3,
+        "augment.rotate": 10.0,
+        "augment.scale": 0.1,
+        "augment.light": 0.2,
+        "optim.name": "adamw",
+        "optim.lr": 0.001,
+        "optim.weight_decay": 0.05,
+        "optim.layer_decay": 0.7,
+        "schedule.name": "cosine",
+        "train.freeze_epochs": 1,
+        "train.label_smoothing": 0.1,
+        "train.epochs": 12,
+    }
+
+
 @_recipe("Fast")
 def fast() -> dict[str, Any]:
     """Four epochs of a small network with batch norm, one grey channel and flips: better than the baseline within a minute.

@@ -32,6 +32,9 @@ from fer.models import build_model
 from fer.models.cpu import fast_forward
 from fer.models.inputs import Preprocess, to_tensor
 from fer.models.summary import summarise as summarise_model
+from fer.models.transfer import Transfer, load_first_weights
+from fer.optim import build_optimizer, set_rate
+from fer.pretrained import weights_record
 from fer.runs import SCHEMA, Run, RunStore, hold
 from fer.schedules import lr_at
 
@@ -83,13 +86,18 @@ class Learner:
     fast: Callable[[torch.Tensor], torch.Tensor] | None
 
     @classmethod
-    def fresh(cls, config: Config, labels: torch.Tensor, num_classes: int, runtime: Runtime) -> Learner:
+    def fresh(
+        cls, config: Config, labels: torch.Tensor, num_classes: int, runtime: Runtime, *, trained: bool = True
+    ) -> Learner:
         """The network with the first weights of the config's seed, on the device; labels: (N,) of the training split.
 
-        Raises ConfigError.
+        trained: give a backbone the weights that the config names; without, it stays random, which asks for no file.
+        Raises ConfigError, CheckpointError.
         """
         torch.manual_seed(config.seed)
         model = build_model(config.model, num_classes)
+        if trained:
+            load_first_weights(model, config.model)
         model.to(device=runtime.device, memory_format=torch.channels_last)
         preprocess = Preprocess.for_channels(config.model.channels)
         return cls(
@@ -108,6 +116,12 @@ class Learner:
     def shown(self) -> nn.Module:
         """The network that is validated and kept: the running mean where there is one."""
         return self.model if self.mean is None else self.mean
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Make ready for the steps of an epoch, counted from 0: training mode, and a backbone that stands still in the first ones."""
+        self.model.train()
+        if isinstance(self.model, Transfer):
+            self.model.freeze(epoch < self.config.train.freeze_epochs)
 
     def step(
         self, images: torch.Tensor, labels: torch.Tensor, lr: float, number: int
@@ -130,8 +144,7 @@ class Learner:
         loss = self._loss(logits, labels)
         if partner is not None:
             loss = share * loss + (1 - share) * self._loss(logits, labels[partner])
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if train.clip_norm:
@@ -219,18 +232,6 @@ def epochs_since_best(history: Sequence[Mapping[str, Any]]) -> int:
     return len(tops) - 1 - tops.index(max(tops)) if tops else 0
 
 
-def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of this config over all parameters."""
-    o = config.optim
-    if o.name == "sgd":
-        nesterov = o.nesterov and o.momentum > 0
-        return torch.optim.SGD(
-            model.parameters(), o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=nesterov, fused=True
-        )
-    kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), o.lr, weight_decay=o.weight_decay, fused=True)
-
-
 def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
     """Train a queued run to its end, from its last save where there is one.
 
@@ -274,7 +275,9 @@ class _Fit:
         keep_freed_memory()
         self.train_split, self.val_split = self._split("train"), self._split("val")
         labels = self.train_split.labels.cpu()
-        self.learner = Learner.fresh(config, labels, len(self.data.classes), self.runtime)
+        self.learner = Learner.fresh(config, labels, len(self.data.classes), self.runtime, trained=not saved)
+        if not saved and (first := weights_record(config.model)):
+            status["first_weights"] = first
         self.steps = math.ceil(len(self.train_split) / config.train.batch_size)
         device = self.runtime.device
         self.state = TrainState(
@@ -347,7 +350,7 @@ class _Fit:
         images, labels = self.train_split.images, self.train_split.labels
         order = self._order().to(images.device)
         val_losses = [row["val_loss"] for row in state.history]
-        self.learner.model.train()
+        self.learner.begin_epoch(state.epoch)
         began, before, first = time.monotonic(), state.seconds, state.step
         while state.step < self.steps:
             lr = lr_at(self.config, state.epoch * self.steps + state.step, self.steps, val_losses)

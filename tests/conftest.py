@@ -53,9 +53,10 @@ def draw_blobs(seed: int = 0, train: int = 140, val: int = 70) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty store and an empty data folder, for this process and for those that it starts."""
+    """An empty store, an empty data folder and an empty cache of weights, for this process and for those that it starts."""
     monkeypatch.setenv("FER_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("FER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 @pytest.fixture
@@ -113,6 +114,19 @@ def finished_run(trained: Path, store: RunStore, tiny: Dataset) -> Run:
     """A copy of the finished run 'done' in the test's own store, with its data set prepared."""
     shutil.copytree(trained / "runs" / "done", store.root / "done")
     return store.get("done")
+
+
+@pytest.fixture(scope="session")
+def resnet18_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of torchvision's ResNet-18 with 1,000 classes, its weights random. Not to be changed."""
+    import torch
+    from torchvision.models import resnet18
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+        torch.save(resnet18().state_dict(), path)
+    return path
 
 
 @pytest.fixture

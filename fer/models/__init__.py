@@ -1,6 +1,7 @@
 """The networks and the table that names them.
 
 Every network takes (N, C, 48, 48) float images, C = 3 or 1 by `model.channels`, and returns (N, num_classes) logits.
+What each has in parameters and multiply-adds is counted, not written down: `fer.models.summary.networks`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fer.errors import ConfigError
 from fer.models.compact import compact
 from fer.models.families import residual, vgg
 from fer.models.study import baseline, depthwise_conv, dilated_conv, grouped_conv
+from fer.models.transfer import transfer
 
 CHANNELS = {"rgb": 3, "grey": 1}
 
@@ -41,6 +43,27 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "residual": ModelEntry(residual, "Residual blocks of 3x3 convolutions on 24x24, 12x12 and 6x6 pixels."),
     "vgg": ModelEntry(vgg, "Plain 3x3 convolutions with batch norm on 24x24, 12x12 and 6x6 pixels."),
+    "alexnet": ModelEntry(
+        transfer, "torchvision's AlexNet: five convolutions, the first 11x11, and wide linear layers.", ("rgb",)
+    ),
+    "resnet18": ModelEntry(
+        transfer, "torchvision's ResNet-18: residual blocks of two 3x3 convolutions, 17 in all.", ("rgb",)
+    ),
+    "resnet34": ModelEntry(
+        transfer, "torchvision's ResNet-34: residual blocks of two 3x3 convolutions, 33 in all.", ("rgb",)
+    ),
+    "resnet50": ModelEntry(
+        transfer, "torchvision's ResNet-50: residual blocks of a 1x1, a 3x3 and a 1x1 convolution, 49 in all.", ("rgb",)
+    ),
+    "mobilenet-v3": ModelEntry(
+        transfer, "torchvision's MobileNetV3-Large: depthwise separable blocks for little computing.", ("rgb",)
+    ),
+    "efficientnet-b0": ModelEntry(
+        transfer, "torchvision's EfficientNet-B0: depthwise separable blocks whose channels are weighed.", ("rgb",)
+    ),
+    "convnext-tiny": ModelEntry(
+        transfer, "torchvision's ConvNeXt-Tiny: 7x7 depthwise convolutions with layer norm.", ("rgb",)
+    ),
 }
 
 

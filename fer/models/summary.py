@@ -7,38 +7,67 @@ from typing import Any
 import torch
 from torch import nn
 
-from fer.config import ModelConfig
-from fer.models import build_model, example_input, num_params
+from fer.config import TRANSFER, ModelConfig
+from fer.models import MODELS, build_model, example_input, num_params
 from fer.models.compact import Residual
 from fer.models.families import ResidualBlock
+from fer.models.transfer import Resize, Transfer
+
+_ADDS = ("BasicBlock", "Bottleneck", "CNBlock")  # torchvision's, whose output has their input added
 
 
 def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
-    """The content of `model.json`: `name`, `input_shape`, `num_params`, `multiply_adds` of one picture, `layers`.
+    """The content of `model.json`: `name`, `description`, `input_shape`, `num_params`, `multiply_adds` of one picture, `layers`.
 
-    A layer has `name`, `kind`, `detail`, `output_shape` without the batch, `num_params`, `multiply_adds`. The weights
-    are built without memory behind them, so that nothing is computed and the random state stays as it was.
+    A layer has `name`, `kind`, `detail`, `output_shape` without the batch, `num_params`, `multiply_adds`, and in
+    torchvision's networks `stage`: layers that the eye takes as one. The weights are built without memory behind them, so
+    that nothing is computed and the random state stays as it was.
     """
     with torch.device("meta"):
         model = build_model(config, num_classes)
         image = example_input(config)
     layers: list[dict[str, Any]] = []
-    hooks = [
-        m.register_forward_hook(_recorder(layers, name))
-        for name, m in model.named_modules()
-        if isinstance(m, Residual | ResidualBlock) or not list(m.children())
-    ]
+    hooks = [m.register_forward_hook(_recorder(layers, name)) for name, m in model.named_modules() if _is_a_row(m)]
     with torch.no_grad():
         model.eval()(image)
     for hook in hooks:
         hook.remove()
+    if isinstance(model, Transfer):
+        stage_of = model.stage_of()
+        layers = [{**layer, "stage": stage_of[layer["name"]]} for layer in layers]
     return {
         "name": config.name,
+        "description": MODELS[config.name].description,
         "input_shape": list(image.shape[1:]),
         "num_params": num_params(model),
         "multiply_adds": sum(layer["multiply_adds"] for layer in layers),
         "layers": layers,
     }
+
+
+def networks() -> list[dict[str, Any]]:
+    """The table of networks, each with its default settings: `summarise` without the layers, and `input` in words."""
+    found = []
+    for name, entry in MODELS.items():
+        config = ModelConfig(name=name, channels=entry.channels[0])
+        resized = f", enlarged to {config.input_side}x{config.input_side}" if name in TRANSFER else ""
+        summary = {key: value for key, value in summarise(config).items() if key != "layers"}
+        found.append({**summary, "input": f"48x48, {' or '.join(entry.channels)}{resized}"})
+    return found
+
+
+def _is_a_row(module: nn.Module) -> bool:
+    """Whether a module stands in the layer table: one without parts, with parameters of its own, or that adds its input."""
+    own = next(module.parameters(recurse=False), None) is not None
+    return own or _adds_its_input(module) or not list(module.children())
+
+
+def _adds_its_input(module: nn.Module) -> bool:
+    return (
+        isinstance(module, Residual | ResidualBlock)
+        or type(module).__name__ in _ADDS
+        or getattr(module, "use_res_connect", False)
+    )
 
 
 def _recorder(layers: list[dict[str, Any]], name: str):
@@ -61,7 +90,7 @@ def _multiply_adds(module: nn.Module, output: torch.Tensor) -> int:
     if isinstance(module, nn.Conv2d):
         return output.numel() * module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
     if isinstance(module, nn.Linear):
-        return module.in_features * module.out_features
+        return output.numel() * module.in_features
     return 0
 
 
@@ -76,7 +105,9 @@ def _detail(module: nn.Module) -> str:
     if isinstance(module, nn.PixelUnshuffle):
         side = module.downscale_factor
         return f"{side}x{side} pixels to {side**2} channels"
-    if isinstance(module, Residual | ResidualBlock):
+    if isinstance(module, Resize):
+        return f"to {module.side}x{module.side} pixels"
+    if _adds_its_input(module):
         return "plus its input"
     if isinstance(module, nn.MaxPool2d):
         return f"{module.kernel_size}x{module.kernel_size}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import plotly.graph_objects as go
@@ -13,6 +14,7 @@ from fer.plots.style import ink, lighten, styled
 
 _SLOT, _MARGIN, _TALLEST, _WIDEST, _DEPTH = 100.0, 36.0, 100.0, 34.0, 0.38
 _COLOURS = {"input": "#7a8794", "convolution": "#1f83c6", "pooling": "#e69f00", "linear": "#009e73", "other": "#8f6bd1"}
+_MANY = {"convolution": "conv", "pooling": "pools"}
 # These change neither the shape nor, to the eye, the plan; they are named with the layer that they follow.
 _FOLLOWERS = (
     "ReLU",
@@ -26,6 +28,7 @@ _FOLLOWERS = (
     "Flatten",
     "Identity",
     "Residual",
+    "ResidualBlock",
 )
 
 
@@ -42,9 +45,28 @@ class Stage:
 
 
 def stages(model: Mapping[str, Any]) -> list[Stage]:
-    """The boxes of a network, input first; model: the content of `model.json`."""
+    """The boxes of a network, input first; model: the content of `model.json`. Layers with a `stage` share its box."""
     found = [Stage("input", "Input", tuple(model["input_shape"]))]
-    for layer in model["layers"]:
+    for name, group in groupby(model["layers"], lambda layer: layer.get("stage")):
+        layers = list(group)
+        found = [*found, _one_box(layers)] if name else _a_box_each(found, layers)
+    return found
+
+
+def _one_box(layers: list[Mapping[str, Any]]) -> Stage:
+    """The box of a stage of many layers, with the shape that it hands on."""
+    kinds = [family for family, _ in map(_family, layers)]
+    main = next(family for family in ("convolution", "linear", "pooling", kinds[0]) if family in kinds)
+    of_it = [layer for layer, family in zip(layers, kinds, strict=True) if family == main]
+    title = _family(of_it[0])[1] if len(of_it) == 1 or main == "other" else f"{len(of_it)} {_MANY.get(main, main)}"
+    detail = of_it[0]["detail"] if len(of_it) == 1 else f"stage {layers[0]['stage']}, {len(layers)} layers"
+    shape, num_params = tuple(layers[-1]["output_shape"]), sum(layer["num_params"] for layer in layers)
+    return Stage(main, title, shape, num_params, detail)
+
+
+def _a_box_each(found: list[Stage], layers: Iterable[Mapping[str, Any]]) -> list[Stage]:
+    """The boxes so far and those of these layers."""
+    for layer in layers:
         if layer["kind"] in _FOLLOWERS:
             last = found[-1]
             found[-1] = replace(

@@ -8,15 +8,16 @@ from typing import Any
 
 import streamlit as st
 
-from fer.config import SETTINGS, Config, parse_assignments, with_settings
+from fer.config import SETTINGS, Config, flatten, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
 from fer.jobs import MAX_GRID, free_bytes, grid, seeds, submit
+from fer.pretrained import weights_note
 from fer.recipes import RECIPES, STUDY, changes_from
 from fer.runs import ACTIVE, Run, RunStore
 from fer.ui.frame import plain
 from fer.ui.loaders import core_json
 from fer.ui.parts import duration
-from fer.ui.train_form import Form, TrainState, explain, label, shown_value
+from fer.ui.train_form import Form, TrainState, explain, label, shown_value, used
 
 Plan = list[tuple[str | None, Config]]
 MODES = ("One run", "Seeds", "Grid", "The study")
@@ -26,7 +27,7 @@ _MAX_LINKS = 8
 _DOUBLE_CLICK_SECONDS = 2.0
 _LITTLE_DISK = 500 * 10**6
 # What a step costs does not depend on these.
-_NOT_TIMED = ("optim.lr", "optim.weight_decay", "train.epochs", "seed")
+_NOT_TIMED = ("optim.lr", "optim.weight_decay", "optim.layer_decay", "train.epochs", "seed")
 
 
 def launch_card(store: RunStore, runs: Sequence[Run], state: TrainState, form: Form) -> Plan:
@@ -48,6 +49,9 @@ def launch_card(store: RunStore, runs: Sequence[Run], state: TrainState, form: F
             st.markdown("Nothing can be launched before the settings are right.")
         else:
             st.markdown(sentence)
+            for note in {weights_note(config.model): None for _, config in plan}:
+                if note:
+                    st.caption(plain(note))
         _costs(store, runs, state, plan)
         _launch_button(store, state, plan, "the study" if mode == "The study" else "")
         _outcome(state, plan)
@@ -56,8 +60,13 @@ def launch_card(store: RunStore, runs: Sequence[Run], state: TrainState, form: F
 
 def study_plan(form: Form) -> Plan:
     """The study's four recipes with the visitor's changes to all but network and schedule. Raises ConfigError."""
-    common = {p: v for p, v in form.changes.items() if p.split(".")[0] not in ("model", "schedule")}
-    return [(name, with_settings(RECIPES[name].config(), common)) for name in STUDY]
+    return [(name, with_settings(RECIPES[name].config(), _for_the_study(form))) for name in STUDY]
+
+
+def _for_the_study(form: Form) -> dict[str, Any]:
+    """The visitor's changes to all but network and schedule that mean something for the study's networks."""
+    values = {**flatten(form.config), "model.name": "baseline"} if form.config else {}
+    return {p: v for p, v in form.changes.items() if p.split(".")[0] not in ("model", "schedule") and used(p, values)}
 
 
 def grid_plan(recipe: str, config: Config, choices: dict[str, str]) -> Plan:
@@ -88,7 +97,11 @@ def seconds_of(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> t
     if not known or not set(_to_measure(plan)) <= set(known):
         return None
     mean = sum(known.values()) / len(known)
-    total = sum(known.get(k, mean) * config.train.epochs for k, (_, config) in zip(keys, plan, strict=True))
+    total = 0.0
+    for key, (_, config) in zip(keys, plan, strict=True):
+        epoch, frozen = known.get(key, mean), min(config.train.freeze_epochs, config.train.epochs)
+        saved = epoch - measured.get(key, {}).get("frozen_epoch_seconds", epoch)
+        total += epoch * config.train.epochs - saved * frozen
     return min(known.values()), max(known.values()), total
 
 
@@ -185,8 +198,8 @@ def _study(form: Form) -> tuple[Plan, str]:
     names = ", ".join(RECIPES[name or ""].title for name, _ in plan)
     common = [
         f"{label(p).lower()} {shown_value(v)}"
-        for p, v in form.changes.items()
-        if p.split(".")[0] not in ("model", "schedule") and p not in ("data.name", "train.epochs", "seed")
+        for p, v in _for_the_study(form).items()
+        if p not in ("data.name", "train.epochs", "seed")
     ]
     extra = f" With your {', '.join(common)}." if common else ""
     return plan, f"**4 runs**, the study's experiments: {names}; {_on(plan[0][1])} each, seed {plan[0][1].seed}.{extra}"
@@ -315,7 +328,8 @@ def _launch(store: RunStore, state: TrainState, plan: Plan) -> None:
     state.launches += 1
     state.launched, state.problem = [], ""
     try:
-        state.launched = [run.id for run in submit(store, plan)]
+        with st.spinner("Queueing"):
+            state.launched = [run.id for run in submit(store, plan)]
     except FerError as error:
         state.problem = str(error)
     state.launched_plan, state.launched_at = list(plan), time.monotonic()

@@ -1,7 +1,8 @@
 """The Train page's form: recipe, data set and every setting, kept while the visitor looks at other pages.
 
 The numbers in the browser have no limits of their own: what a field shows is what is launched or refused, and the core
-says why. A setting that the chosen schedule or optimizer does not use is not shown and stays as the recipe has it.
+says why. A setting that the chosen schedule, optimizer or network does not use is not shown and stays as the recipe has
+it, unless it was for the recipe's own network.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from fer.config import SETTINGS, TAKES_CROPS, Config, Setting, flatten, with_settings
+from fer.config import SETTINGS, TAKES_CROPS, TRANSFER, Config, Setting, flatten, with_settings
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
@@ -30,6 +31,7 @@ SECTIONS = {
     "schedule": "Schedule",
     "runtime": "Device and precision",
 }
+_STUDYS = ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")
 # A setting here means something only where the other one has one of these values.
 _USED_WITH = {
     "schedule.step_size": ("schedule.name", ("step",)),
@@ -41,10 +43,16 @@ _USED_WITH = {
     "schedule.final_div_factor": ("schedule.name", ("one-cycle",)),
     "schedule.factor": ("schedule.name", ("plateau",)),
     "schedule.patience": ("schedule.name", ("plateau",)),
-    "optim.momentum": ("optim.name", ("sgd",)),
-    "optim.nesterov": ("optim.name", ("sgd",)),
-    "model.hidden_layers": ("model.name", ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")),
-    "model.batch_norm": ("model.name", ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")),
+    "optim.momentum": ("optim.name", ("sgd", "muon")),
+    "optim.nesterov": ("optim.name", ("sgd", "muon")),
+    "optim.layer_decay": ("model.name", TRANSFER),
+    "model.hidden_layers": ("model.name", _STUDYS),
+    "model.batch_norm": ("model.name", _STUDYS),
+    "model.width": ("model.name", tuple(n for n in SETTINGS["model.name"].choices if n not in TRANSFER)),
+    "model.input_side": ("model.name", TRANSFER),
+    "model.pretrained": ("model.name", TRANSFER),
+    "model.weights": ("model.name", TRANSFER),
+    "train.freeze_epochs": ("model.name", TRANSFER),
     "model.depth": ("model.name", ("residual", "vgg")),
     "augment.crop": ("model.name", TAKES_CROPS),
 }
@@ -56,6 +64,9 @@ _LABELS = {
     "model.width": "Width, times",
     "model.depth": "Blocks or convolutions a size",
     "model.hidden_layers": "Hidden linear layers",
+    "model.input_side": "Enlarge pictures to, pixels",
+    "model.pretrained": "Begin from ImageNet's weights",
+    "model.weights": "Begin from this file",
     "augment.flip": "Mirror at random",
     "augment.shift": "Shift by up to, pixels",
     "augment.crop": "Train on the middle, pixels",
@@ -68,9 +79,11 @@ _LABELS = {
     "train.clip_norm": "Clip gradients to norm",
     "train.ema_decay": "Averaged weights, decay",
     "train.patience": "Early stopping, epochs",
+    "train.freeze_epochs": "Epochs with the backbone frozen",
     "optim.name": "Optimizer",
     "optim.lr": "Learning rate",
     "optim.nesterov": "Nesterov momentum",
+    "optim.layer_decay": "Rate of a stage, times the next",
     "schedule.name": "Schedule",
     "schedule.step_size": "Epochs between cuts",
     "schedule.gamma": "Multiply by (gamma)",
@@ -303,10 +316,10 @@ def _field(place: Any, setting: Setting, value: Any) -> Any:
         return place.selectbox(name, setting.choices, key=key, help=about)
     if setting.kind is bool:
         return place.checkbox(name, key=key, help=about)
-    if setting.kind is str:
-        return place.text_input(name, key=key, help=about)
-    step, shape = (1, "%d") if setting.kind is int else (_float_step(setting), "%.8g")
     empty = {"value": None, "placeholder": "none"} if setting.optional else {}
+    if setting.kind is str:
+        return place.text_input(name, key=key, help=about, **empty)
+    step, shape = (1, "%d") if setting.kind is int else (_float_step(setting), "%.8g")
     return place.number_input(name, step=step, format=shape, key=key, help=about, **empty)
 
 
@@ -315,7 +328,7 @@ def _float_step(setting: Setting) -> float:
 
 
 def _read(state: TrainState) -> Form:
-    values = {p: v if used(p, state.values) else state.base[p] for p, v in state.values.items()}
+    values = {p: v if used(p, state.values) else _unused(p, state) for p, v in state.values.items()}
     try:
         if values["data.name"] is None:
             raise ConfigError("Choose a data set first.")
@@ -323,6 +336,12 @@ def _read(state: TrainState) -> Form:
     except ConfigError as error:
         return Form(state.recipe, None, str(error), {})
     return Form(state.recipe, config, "", changes_from(state.recipe, config))
+
+
+def _unused(path: str, state: TrainState) -> Any:
+    """The value of a setting that is not shown: the recipe's, or the usual one where it was for the recipe's network."""
+    for_its_network = _USED_WITH[path][0] == "model.name" and used(path, state.base)
+    return SETTINGS[path].default if for_its_network else state.base[path]
 
 
 def _differences(state: TrainState, form: Form) -> None:

@@ -23,6 +23,7 @@ from fer.ui.train_form import label, shown_value
 _MAX_CURVES = 6
 _MAX_COMMANDS = 8
 _ASK_AGAIN_SECONDS = 0.5
+_NO_LAYERS = {"pretrained", "weights"}  # settings of a network that change nothing in its layers
 
 
 def schedule(plan: Plan) -> None:
@@ -45,6 +46,9 @@ def schedule(plan: Plan) -> None:
             f"Reduce on plateau depends on how validation loss goes: the rate is multiplied by {config.schedule.factor:g} each time it "
             f"has not improved for more than {config.schedule.patience} epochs. The dashed line is the rate without such a cut."
         )
+    for text in {_of_a_backbone(config): None for _, config in plan}:
+        if text:
+            st.caption(text)
 
 
 def network(plan: Plan) -> None:
@@ -61,7 +65,7 @@ def network(plan: Plan) -> None:
             or name
         )
     config = models[name].model
-    settings = [f"model.{name}={value}" for name, value in config.model_dump(mode="json").items()]
+    settings = [f"model.{name}={value}" for name, value in config.model_dump(mode="json", exclude=_NO_LAYERS).items()]
     arguments = ("cost", "--no-measure", "--dataset", "sample", *(part for s in settings for part in ("--set", s)))
     try:
         answer = core_json_soon(*arguments)
@@ -126,6 +130,16 @@ def _curves(plan: Plan) -> tuple[dict[str, tuple[str, Config]], dict[str, int]]:
     )
 
 
+def _of_a_backbone(config: Config) -> str:
+    """What the curve does not show of a network with a backbone; '' where nothing."""
+    decay, frozen = config.optim.layer_decay, config.train.freeze_epochs
+    said = [f"This is the rate of the last layer; each stage before it learns at {decay:g} times the next one's."]
+    said = said if decay != 1 else []
+    if frozen:
+        said.append(f"In the first {f'{frozen} epochs' if frozen > 1 else 'epoch'} only the last layer learns.")
+    return " ".join(said)
+
+
 def _steps_per_epoch(config: Config) -> int:
     data = load_dataset(config.data.name).with_val_fraction(config.data.val_fraction)
     return math.ceil(len(data.indices("train")) / config.train.batch_size)
@@ -145,7 +159,7 @@ def _model_name(config: Config) -> str:
     own = [
         f"{label(f'model.{name}').lower()} {shown_value(value)}"
         for name, value in model.model_dump().items()
-        if name not in ("name", "channels") and value != getattr(usual, name)
+        if name not in ("name", "channels", *_NO_LAYERS) and value != getattr(usual, name)
     ]
     return ", ".join([model.name, *(["grey"] if model.channels == "grey" else []), *own])
 
@@ -159,6 +173,8 @@ def _draw_network(model: dict[str, Any]) -> None:
         f"{4 * model['num_params'] / 1e6:,.1f} MB",
         help="32-bit floating point, once; a run keeps its best and its last weights and, until it ends, what it needs to go on.",
     )
+    if model.get("description"):
+        st.caption(plain(model["description"]))
     chart(network_picture(model, dark=dark()), key="network", alt=network_alt(model))
     st.caption(
         "At each box: what it does, its output as channels x height x width, and its parameters. A box is as high as the map and as wide as the number of channels asks."

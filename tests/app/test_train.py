@@ -6,12 +6,13 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from fer import jobs
-from fer.config import SETTINGS, flatten
+from fer.config import SETTINGS, flatten, with_settings
 from fer.data import dataset
 from fer.errors import FerError
 from fer.recipes import RECIPES, STUDY
@@ -179,13 +180,81 @@ def test_every_setting_can_be_reached(page):
         seen |= _keys(page)
     _set(page, "optim.name", "sgd")
     seen |= _keys(page)
+    for network in ("residual", "resnet18"):
+        _set(page, "model.name", network)
+        seen |= _keys(page)
     assert {f"set-{p}" for p in SETTINGS if p != "data.name"} <= seen
     helps = {w.key: w.help for w in page.number_input}
     assert "greater than 0, at most 10" in helps["set-optim.lr"]
 
 
 def _keys(at: AppTest) -> set[str]:
-    return {str(w.key) for kind in ("number_input", "selectbox", "checkbox") for w in at.get(kind)}
+    return {str(w.key) for kind in ("number_input", "selectbox", "checkbox", "text_input") for w in at.get(kind)}
+
+
+def test_each_network_shows_only_the_settings_that_it_uses(page):
+    of_a_backbone = {f"set-{p}" for p in ("model.input_side", "model.pretrained", "model.weights")}
+    of_a_backbone |= {"set-train.freeze_epochs", "set-optim.layer_decay"}
+    of_the_study = {"set-model.hidden_layers", "set-model.batch_norm"}
+    assert of_the_study <= _keys(page) and not of_a_backbone & _keys(page)
+    _set(page, "model.name", "convnext-tiny")
+    assert of_a_backbone <= _keys(page) and not (of_the_study | {"set-model.width"}) & _keys(page)
+    _set(page, "model.name", "compact")
+    assert "set-model.width" in _keys(page) and not (of_the_study | of_a_backbone) & _keys(page)
+
+
+def test_a_network_for_transfer_learning_is_launched_with_its_file(store, tiny, tmp_path):
+    page = _open(recipe="transfer-resnet18")
+    assert "torchvision's resnet18-f37072fd.pth, fetched at the start, once (45 MB)" in said(page).replace("\\", "")
+    assert "each stage before it learns at 0.7 times the next one's" in said(page)
+    assert "In the first epoch only the last layer learns" in said(page)
+    page.text_input(key="set-model.weights").set_value(str(tmp_path / "mine.pth")).run()
+    _click(page, "Launch 1 run")
+    assert "There is no file" in page.error[0].value and not store.runs()
+    (tmp_path / "mine.pth").write_bytes(b"x")
+    page = _open(recipe="transfer-resnet18")
+    page.text_input(key="set-model.weights").set_value(str(tmp_path / "mine.pth")).run()
+    _click(page, "Launch 1 run")
+    assert store.runs()[0].config.model.weights == str(tmp_path / "mine.pth")
+    assert f"model.weights={tmp_path / 'mine.pth'}" in page.code[0].value
+
+
+def test_weights_that_cannot_be_fetched_are_said_and_nothing_is_queued(store, tiny, monkeypatch):
+    def refuse(*_args, **_options):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    page = _open(recipe="transfer-resnet18")
+    _click(page, "Launch 1 run")
+    assert "no route to host" in page.error[0].value and "model.weights" in page.error[0].value.replace("\\", "")
+    assert not store.runs()
+
+
+def test_another_network_takes_off_what_was_for_the_recipes_own(store, tiny):
+    for recipe in ("strong", "transfer-resnet18"):
+        page = _open(recipe=recipe)
+        _set(page, "model.name", "baseline")
+        assert not page.error
+    _click(page, "Launch 1 run")
+    (run,) = store.runs()
+    assert (run.config.model.pretrained, run.config.train.freeze_epochs, run.config.optim.layer_decay) == (False, 0, 1)
+
+
+def test_the_study_leaves_out_what_its_networks_do_not_use(store, tiny):
+    page = _open(recipe="transfer-resnet18")
+    _set(page, "train.freeze_epochs", 3)
+    _set(page, "train.label_smoothing", 0.2)
+    _mode(page, "The study")
+    _click(page, "Launch the study (4 runs)")
+    runs = store.runs()
+    assert len(runs) == 4
+    assert {(r.config.train.freeze_epochs, r.config.train.label_smoothing) for r in runs} == {(0, 0.2)}
+
+
+def test_the_time_of_frozen_epochs_is_taken_off():
+    config = with_settings(RECIPES["transfer-resnet18"].config(), {"train.epochs": 5, "train.freeze_epochs": 2})
+    measured = {launch.time_arguments(config): {"epoch_seconds": 10.0, "frozen_epoch_seconds": 4.0}}
+    assert launch.seconds_of([("transfer-resnet18", config)], measured) == (10.0, 10.0, 38.0)
 
 
 def test_another_recipe_keeps_own_changes_and_sets_its_schedule(page):

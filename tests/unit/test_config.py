@@ -56,7 +56,7 @@ def test_settings_and_flatten_name_the_same_paths():
 def test_bounds_are_said_as_they_are_checked():
     assert SETTINGS["optim.lr"].bounds == "greater than 0, at most 10"
     assert SETTINGS["optim.momentum"].bounds == "at least 0, below 1"
-    assert SETTINGS["optim.name"].bounds == "adam, adamw, sgd"
+    assert SETTINGS["optim.name"].bounds == "adam, adamw, sgd, muon"
     assert SETTINGS["optim.nesterov"].bounds == ""
     assert SETTINGS["runtime.threads"].optional
     assert SETTINGS["runtime.threads"].kind is int

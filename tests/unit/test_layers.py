@@ -16,7 +16,21 @@ from fer.files import PROJECT_ROOT
 # Lowest first; a module may import from its own layer and from those below it. A package stands for its modules.
 LAYERS = (
     ("fer", "errors", "files", "config", "recipes"),
-    ("images", "faces", "device", "data", "augment", "views", "models", "schedules", "metrics", "checkpoint", "runs"),
+    (
+        "images",
+        "faces",
+        "device",
+        "data",
+        "augment",
+        "views",
+        "models",
+        "schedules",
+        "metrics",
+        "checkpoint",
+        "runs",
+        "pretrained",
+        "optim",
+    ),
     ("evaluate", "ensembles", "train", "cost", "predict", "explain", "jobs"),
     ("plots", "report"),
     ("ui", "cli"),
@@ -25,7 +39,7 @@ LAYERS = (
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 WITHOUT_TORCH = ("errors", "config", "recipes", "schedules", "metrics", "runs", "jobs", "plots", "report")
 # Not in the design's list, but what the above import, or what must answer at once.
-ALSO_WITHOUT_TORCH = ("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "cli")
+ALSO_WITHOUT_TORCH = ("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "cli", "pretrained")
 
 
 def sources() -> dict[str, Path]:
@@ -142,6 +156,12 @@ def test_the_parts_of_the_fast_pages_leave_torch_alone():
 def test_listing_runs_leaves_torch_alone():
     loaded = modules_after("from fer.cli import main; main(['runs', 'list']); main(['recipes'])")
     assert "torch" not in loaded
+
+
+def test_only_its_own_networks_load_torchvision():
+    build = "from fer.config import ModelConfig; from fer.models import build_model; build_model(ModelConfig({}), 7)"
+    assert "torchvision" not in modules_after("import fer.train, fer.cost; " + build.format(""))
+    assert "torchvision" in modules_after(build.format("name='resnet18'"))
 
 
 def test_no_module_is_a_drawer():

@@ -27,6 +27,21 @@ def test_the_study_s_network_box_by_box():
     ]
 
 
+def test_the_layers_of_a_stage_share_a_box():
+    boxes = stages(summarise(ModelConfig(name="resnet18")))
+    assert [(b.family, b.title, b.shape) for b in boxes] == [
+        ("input", "Input", (3, 48, 48)),
+        ("other", "Resize", (3, 96, 96)),
+        ("convolution", "Conv 7x7", (64, 24, 24)),
+        ("convolution", "4 conv", (64, 24, 24)),
+        ("convolution", "5 conv", (128, 12, 12)),
+        ("convolution", "5 conv", (256, 6, 6)),
+        ("convolution", "5 conv", (512, 3, 3)),
+        ("pooling", "Pool", (512,)),
+        ("linear", "Linear", (7,)),
+    ]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_boxes_hold_all_parameters(name):
     model = summarise(ModelConfig(name=name))

@@ -228,9 +228,11 @@ def test_all_remedies_together_stopped_and_resumed_are_the_same_as_undisturbed(s
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_an_epoch(store, tiny, name):
+def test_every_recipe_trains_an_epoch(store, tiny, name, resnet18_file):
     dataset.save(tiny)
     changes = {"data.name": "tiny", "train.epochs": 1, "runtime.device": "cpu", "runtime.threads": 1}
+    if name == "transfer-resnet18":
+        changes |= {"model.weights": str(resnet18_file), "model.input_side": 48}
     run = create_run(store, with_settings(get_recipe(name).config(), changes), recipe=name)
     done = fit(store, run.id)
     assert done.state == "finished"

@@ -23,6 +23,23 @@ def step_draws(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_000_007 + step) % 2**63)
 
 
+def draw_examples(images: torch.Tensor, config: AugmentConfig, seed: int = 0, times: int = 3) -> torch.Tensor:
+    """(N, 48, 48) uint8 to (times, N, 48, 48): what training steps would make of them; white around what a crop leaves.
+
+    With mixup each picture is blended with another of the batch, as its step would do it.
+    """
+    made = []
+    for step in range(times):
+        draws = step_draws(seed, step)
+        changed = augment(images, config, draws)
+        if config.mixup:
+            share, partner = mixup_draws(len(images), config.mixup, draws)
+            changed = _to_uint8(share * changed.float() + (1 - share) * changed[partner].float())
+        around = (images.shape[1] - changed.shape[1]) // 2
+        made.append(functional.pad(changed, (around,) * 4, value=255))
+    return torch.stack(made)
+
+
 def augment(images: torch.Tensor, config: AugmentConfig, draws: torch.Generator) -> torch.Tensor:
     """(N, H, W) uint8 to (N, H, W) uint8: what the settings say, but for mixup, which needs the labels too.
 

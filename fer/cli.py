@@ -24,7 +24,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 import fer
 from fer.config import Config, parse_assignments, with_settings
-from fer.errors import FerError
+from fer.errors import ConfigError, FerError
 from fer.recipes import RECIPES, get_recipe
 from fer.runs import Run, RunStore
 
@@ -182,6 +182,41 @@ def cost(
 
 
 @app.command()
+def augment(
+    recipe: Annotated[str, typer.Option(help="The named config.")] = "augment",
+    dataset: Annotated[str | None, typer.Option(help="A prepared data set.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Chooses the pictures and what is done to them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The PNG file to write.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what augmentation makes of training pictures: a first row as they are, three as a network would see them."""
+    import base64
+
+    import numpy as np
+    import torch
+
+    from fer.augment import draw_examples
+    from fer.data.dataset import load
+    from fer.images import contact_sheet
+
+    if out is None and not as_json:
+        raise ConfigError("Say where the picture goes, with --out FILE.png, or ask for --json.")
+    config = _config(recipe, dataset, settings, seed)
+    images, labels = load(config.data.name).with_val_fraction(config.data.val_fraction).subset("train")
+    chosen = _one_of_each(labels, config.seed)
+    before = torch.from_numpy(images[chosen])
+    rows = np.concatenate([before[None].numpy(), draw_examples(before, config.augment, config.seed).numpy()])
+    sheet = contact_sheet(rows)
+    if out is not None:
+        _write(out, sheet)
+    if as_json:
+        _print_json({"pictures": len(chosen), "rows": len(rows), "png": base64.b64encode(sheet).decode()})
+    else:
+        print(f"{out}: {len(chosen)} training pictures of {config.data.name} as they are, and three times augmented")
+
+
+@app.command()
 def evaluate(
     run: RunArg,
     dataset: Annotated[
@@ -313,6 +348,21 @@ def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
 def runs_start(run: RunArg) -> int:
     """Train a queued run here and now, in the foreground; what the worker does for each."""
     return _train_here(RunStore(), run, as_json=False)
+
+
+@runs_app.command("card")
+def runs_card(
+    run: RunArg, out: Annotated[Path | None, typer.Option(help="The Markdown file to write. Default: print it.")] = None
+) -> None:
+    """Write a run's model card: what it is, how good by class, on what data, and what it must not be used for."""
+    from fer.card import model_card
+
+    text = model_card(RunStore().get(run))
+    if out is None:
+        print(text, end="")
+    else:
+        _write(out, text.encode())
+        print(f"{out}: the model card of {run}")
 
 
 @runs_app.command("stop")
@@ -493,6 +543,21 @@ def _config(recipe: str, dataset: str | None, settings: list[str] | None, seed: 
     if seed is not None:
         changes["seed"] = seed
     return with_settings(get_recipe(recipe).config(), changes)
+
+
+def _one_of_each(labels: Any, seed: int) -> list[int]:
+    """One picture of each class, drawn with the seed."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    return [int(rng.choice(np.flatnonzero(labels == label))) for label in np.unique(labels)]
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be written: {error.strerror}. Choose another file for --out.") from error
 
 
 def _train_here(store: RunStore, run_id: str, as_json: bool) -> int:

@@ -152,6 +152,21 @@ def to_face(picture: np.ndarray | Image.Image, size: int = 48) -> np.ndarray:
     return np.array(Image.fromarray(grey).resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
+def contact_sheet(rows: np.ndarray, *, scale: int = 2, gap: int = 4) -> bytes:
+    """A PNG of pictures (R, N, H, W) uint8 in R rows, each `scale` times its size, on a ground that can be seen through."""
+    count, across, height, width = rows.shape
+    sheet = np.zeros((count * (height + gap) - gap, across * (width + gap) - gap, 2), dtype=np.uint8)  # grey, opacity
+    for r in range(count):
+        for c in range(across):
+            y, x = r * (height + gap), c * (width + gap)
+            sheet[y : y + height, x : x + width, 0] = rows[r, c]
+            sheet[y : y + height, x : x + width, 1] = 255
+    image = Image.fromarray(sheet, mode=None).resize((scale * sheet.shape[1], scale * sheet.shape[0]), Image.NEAREST)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
 def shown_name(name: str, limit: int = 80) -> str:
     """A file name fit for a message: what does not print is spelled out, the middle of a long name is left out."""
     if len(name) <= limit and name.isprintable():

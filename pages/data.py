@@ -14,13 +14,15 @@ with frame("data"):
     data = load_dataset(name)
     parts.facts(data)
     counts = data.counts()
-    tab_counts, tab_faces, tab_spec = st.tabs(["Classes", "Pictures", "Specification"])
+    tab_counts, tab_faces, tab_augmented, tab_spec = st.tabs(["Classes", "Pictures", "Augmentation", "Specification"])
     with tab_counts:
         chart(class_counts(counts, dark=dark()), key="counts", alt=parts.counts_alt(counts))
         parts.imbalance(counts)
         parts.counts_table(counts)
     with tab_faces:
         parts.sample_grid(data)
+    with tab_augmented:
+        parts.augmentation(data)
     with tab_spec:
         parts.specification(data)
     if data.split_note:

@@ -15,5 +15,6 @@ with frame("train") as (store, runs):
     with right:
         plan = launch_card(store, runs, state, form)
         train_preview.schedule(plan or form.runs)
+        train_preview.augmentation(plan or form.runs)
         train_preview.commands(plan)
     train_preview.network(plan or form.runs)

@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from fer.config import with_settings
 from fer.data.dataset import SAMPLE, Dataset, check_new_name, default_dataset, prepared, save
 from fer.data.read import import_file, import_path
 from fer.errors import DataError, FerError
+from fer.recipes import RECIPES
+from fer.ui.augmented import augmented_batch
 from fer.ui.frame import plain
 
 _FACES_A_CLASS = 12
@@ -119,6 +122,27 @@ def _strip(images: np.ndarray) -> np.ndarray:
             [large, large, large, np.full_like(large, 255)]
         )
     return strip
+
+
+def augmentation(data: Dataset) -> None:
+    """What an augmentation recipe makes of this data set's training pictures."""
+    if "train" not in data.counts():
+        st.caption("This data set has no training pictures to augment.")
+        return
+    kinds = {name: recipe for name, recipe in RECIPES.items() if recipe.changes and _only_augments(recipe.changes)}
+    chosen = st.selectbox(
+        "Recipe",
+        list(kinds),
+        index=list(kinds).index("augment"),
+        format_func=lambda name: kinds[name].title,
+        help="The recipes that change only the pictures. Every setting can be tried on the Train page.",
+    )
+    st.caption(plain(kinds[chosen].summary))
+    augmented_batch(with_settings(kinds[chosen].config(), {"data.name": data.name}))
+
+
+def _only_augments(changes: Mapping[str, object]) -> bool:
+    return all(path.startswith("augment.") for path in changes)
 
 
 def specification(data: Dataset) -> None:

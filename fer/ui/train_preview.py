@@ -14,6 +14,7 @@ from fer.jobs import command_line
 from fer.plots.network import network_alt, network_picture
 from fer.plots.schedule import lr_curves
 from fer.recipes import RECIPES, changes_from
+from fer.ui.augmented import augmented_batch, is_augmented
 from fer.ui.frame import dark, plain
 from fer.ui.launch import Plan
 from fer.ui.loaders import core_json_ready, core_json_soon, load_dataset
@@ -84,6 +85,15 @@ def _await_network(arguments: tuple[str, ...]) -> None:
     st.caption(":material/hourglass_top: Working out the layers.")
     if core_json_ready(*arguments):
         st.rerun()
+
+
+def augmentation(plan: Plan) -> None:
+    """Pictures of the first run's augmentation, where there is any."""
+    config = next((config for _, config in plan if is_augmented(config)), None)
+    if config is None:
+        return
+    st.subheader("What training sees", anchor=False)
+    augmented_batch(config)
 
 
 def commands(plan: Plan) -> None:

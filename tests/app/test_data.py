@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import zipfile
 from pathlib import Path
@@ -13,6 +14,8 @@ from streamlit.testing.v1 import AppTest
 
 from fer.data import dataset
 from fer.data.dataset import CLASSES, Dataset
+from fer.errors import FerError
+from fer.ui import augmented
 
 
 def small(name: str, n: int = 70) -> Dataset:
@@ -101,3 +104,39 @@ def test_import_by_upload(page: AppTest, tmp_path: Path) -> None:
     assert not at.exception
     assert "sent" in dataset.prepared()
     assert dataset.load("sent").meta["origin"] == "set.zip"
+
+
+def test_augmentation_shows_pictures_before_and_after_by_recipe(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(*arguments: str) -> dict:
+        asked.append(arguments)
+        return {"png": base64.b64encode(encoded(np.zeros((4, 4), np.uint8))).decode()}
+
+    monkeypatch.setattr(augmented, "core_json_soon", answer)
+    page.run()
+    assert not page.exception
+    assert "augment.mixup=0.0" in asked[-1]
+    assert "faces" in asked[-1]
+    page.selectbox[1].select("mixup").run()
+    assert "augment.mixup=0.2" in asked[-1]
+    assert len(page.get("image")) == len(CLASSES) + 1  # the Pictures tab has a row for each class
+    assert any("First row: one training picture of each class" in c.value for c in page.caption)
+
+
+def test_augmentation_says_what_went_wrong_and_when_it_is_still_drawn(page: AppTest, monkeypatch) -> None:
+    def fails(*_: str) -> None:
+        raise FerError("This machine took more than 120 s.")
+
+    monkeypatch.setattr(augmented, "core_json_soon", fails)
+    page.run()
+    assert any("more than 120 s" in w.value for w in page.warning)
+    monkeypatch.setattr(augmented, "core_json_soon", lambda *_: None)
+    page.run()
+    assert any("Drawing the pictures" in c.value for c in page.caption)
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

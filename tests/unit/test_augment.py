@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fer.augment import augment, mixup_draws, step_draws
+from fer.augment import augment, draw_examples, mixup_draws, step_draws
 from fer.config import AugmentConfig
 
 
@@ -158,3 +158,23 @@ def test_a_crop_is_the_middle_of_each_picture_after_it_was_moved(images, others)
     if not others.get("erase"):
         whole = augment(images, AugmentConfig(**others), step_draws(0, 3))
         assert torch.equal(cropped, whole[:, 4:44, 4:44])
+
+
+def test_examples_are_what_the_first_steps_of_training_would_make(images):
+    config = AugmentConfig(flip=True, shift=3, light=0.2)
+    drawn = draw_examples(images[:7], config, seed=5, times=2)
+    assert (drawn.shape, drawn.dtype) == ((2, 7, 48, 48), torch.uint8)
+    for step in range(2):
+        assert torch.equal(drawn[step], augment(images[:7], config, step_draws(5, step)))
+    cropped = draw_examples(images[:7], AugmentConfig(crop=40), times=1)[0]
+    assert torch.equal(cropped[:, 4:44, 4:44], images[:7, 4:44, 4:44])
+    assert (cropped[:, :4] == 255).all()
+
+
+def test_an_example_of_mixup_is_a_blend_of_two_pictures(images):
+    drawn = draw_examples(images[:7], AugmentConfig(mixup=8.0), seed=1, times=1)[0].float()
+    draws = step_draws(1, 0)
+    share, partner = mixup_draws(7, 8.0, draws)
+    expected = share * images[:7].float() + (1 - share) * images[:7][partner].float()
+    assert (drawn - expected).abs().max() <= 0.5
+    assert (partner != torch.arange(7)).any()

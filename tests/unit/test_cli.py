@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -280,6 +281,23 @@ def test_a_finished_run_is_shown_as_a_table(ask, finished_run):
 
 
 # Predict
+
+
+def test_augment_draws_a_picture_of_each_class_before_and_after(ask, ask_json, tiny, tmp_path):
+    out = tmp_path / "batch.png"
+    assert ask("augment", "--recipe", "augment", "--dataset", "tiny", "--out", str(out))[0] == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (2 * (7 * 52 - 4), 2 * (4 * 52 - 4))
+    answer = ask_json("augment", "--dataset", "tiny", "--seed", "1")
+    assert (answer["pictures"], answer["rows"]) == (7, 4)
+    assert base64.b64decode(answer["png"]).startswith(b"\x89PNG")
+    for words, said in (
+        (("augment", "--dataset", "tiny"), "Say where the picture goes, with --out"),
+        (("augment", "--dataset", "tiny", "--out", str(tmp_path / "no" / "x.png")), "cannot be written: No such file"),
+    ):
+        code, _, err = ask(*words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
 
 
 def test_evaluate_with_views_and_an_ensemble_of_two(ask, ask_json, finished_run, store, make_run):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fer import images
 from fer.errors import ImageError
-from fer.images import describe, read_image, read_with_info, shown_name, to_face, to_grey
+from fer.images import contact_sheet, describe, read_image, read_with_info, shown_name, to_face, to_grey
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -317,3 +317,13 @@ def test_hostile_names_are_made_harmless():
     with pytest.raises(ImageError) as caught:
         read_image(b"no", name="evil\n" * 1000)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_contact_sheet_shows_each_picture_in_its_row_with_gaps_that_can_be_seen_through():
+    rows = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    sheet = Image.open(io.BytesIO(contact_sheet(rows, scale=2, gap=3)))
+    assert (sheet.format, sheet.mode, sheet.size) == ("PNG", "LA", (2 * 21, 2 * 11))
+    pixels = np.asarray(sheet)[::2, ::2]
+    assert np.array_equal(pixels[7:11, 8:13, 0], rows[1, 1])
+    assert (pixels[:4, :5, 1] == 255).all()
+    assert (pixels[4:7, :, 1] == 0).all()

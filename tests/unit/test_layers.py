@@ -32,12 +32,12 @@ LAYERS = (
         "optim",
     ),
     ("evaluate", "ensembles", "train", "cost", "predict", "explain", "jobs"),
-    ("plots", "report"),
+    ("plots", "report", "card"),
     ("ui", "cli"),
     ("pages", "__main__"),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = ("errors", "config", "recipes", "schedules", "metrics", "runs", "jobs", "plots", "report")
+WITHOUT_TORCH = ("errors", "config", "recipes", "schedules", "metrics", "runs", "jobs", "plots", "report", "card")
 # Not in the design's list, but what the above import, or what must answer at once.
 ALSO_WITHOUT_TORCH = ("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "cli", "pretrained")
 

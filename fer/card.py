@@ -1,0 +1,107 @@
+"""A model card: what a trained network is, how good it is and for whom, in Markdown (Mitchell et al., 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fer.errors import RunError
+from fer.runs import TTA, Run
+
+MUST_NOT = (
+    "It says what a face looks like to a network that learned from other people's guesses. It does not know what anybody feels. "
+    "Do not use it to judge, select, watch or score people. In the European Union, inferring emotions at work and in "
+    "education has been prohibited since February 2025 (AI Act, Article 5(1)(f))."
+)
+LABELS = (
+    "The labels of FER2013 are noisy: of pictures labelled angry, ten later annotators saw anger in 46 %, of those labelled sad, "
+    "sadness in 40 %. The pictures were collected from the web and do not represent any population."
+)
+
+
+def model_card(run: Run) -> str:
+    """The card of a run that was evaluated on val. Raises RunError where it was not."""
+    report = run.report("val")
+    if run.config is None or report is None:
+        raise RunError(
+            f"Run '{run.id}' has no report on val to write a card from. Make one with: python -m fer evaluate {run.id}"
+        )
+    parts = [
+        f"# Model card: {_plain(run.name)}",
+        _what(run),
+        "## How good it is\n\n" + _figures(run, report),
+        "### By class\n\n" + _by_class(report),
+        "## What it learned from\n\n" + _data(run, report),
+        "## How it was trained\n\n" + _training(run),
+        "## What it is for, and what it must not be used for\n\n"
+        "It is for learning about networks and comparing ways to train them, and for trying a picture of a face.\n\n"
+        + MUST_NOT,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _what(run: Run) -> str:
+    model = run.model
+    size = f"{model['num_params']:,} parameters and {model['multiply_adds'] / 1e6:,.1f} million multiply-adds a picture"
+    if run.members:
+        return f"An ensemble of {', '.join(f'`{m}`' for m in run.members)}: the mean of their calibrated probabilities. {size} in all."
+    name = run.config.model.name if run.config else ""
+    return f"The network `{name}`, recipe `{run.recipe}`, for grey face crops of 48x48 pixels: {size}."
+
+
+def _figures(run: Run, report: Mapping[str, Any]) -> str:
+    """The plain figures, and those with test-time views where they were taken."""
+    rows = [("One look at each picture", report)]
+    if with_views := run.report("val" + TTA):
+        rows.append(("Mean of ten views", with_views))
+    lines = [
+        "| on val | top-1 | without pictures that stand in train | macro F1 | loss | calibration error, before and after scaling |",
+        "|---|---|---|---|---|---|",
+    ]
+    for title, one in rows:
+        twice, calibration = one.get("duplicates") or {}, one.get("calibration") or {}
+        without = twice.get("top1_without")
+        errors = [calibration.get("ece_before"), calibration.get("ece_after")]
+        lines.append(
+            f"| {title} | {one['top1']:.2%} | {'not known' if without is None else f'{without:.2%}'} | {one['macro_f1']:.3f} "
+            f"| {one['loss']:.3f} | {' and '.join('not known' if e is None else f'{e:.3f}' for e in errors)} |"
+        )
+    note = f"\n\n{_plain(report['split_note'])}" if report.get("split_note") else ""
+    return "\n".join(lines) + f"\n\n{report['n']:,} pictures; weights of epoch {report['epoch']}." + note
+
+
+def _by_class(report: Mapping[str, Any]) -> str:
+    lines = ["| class | precision | recall | F1 | pictures |", "|---|---|---|---|---|"]
+    for name, x in report["per_class"].items():
+        lines.append(f"| {_plain(name)} | {x['precision']:.1%} | {x['recall']:.1%} | {x['f1']:.3f} | {x['n']:,} |")
+    return "\n".join(lines)
+
+
+def _data(run: Run, report: Mapping[str, Any]) -> str:
+    said = [
+        f"The training split of `{_plain(run.data_name)}`; epochs and settings were chosen on val. Fingerprint of the data: `{_plain(run.fingerprint)}`."
+    ]
+    twice = report.get("duplicates")
+    if twice:
+        said.append(f"{twice['in_train']:,} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
+    said.append("The faces are drawn, not photographed." if run.synthetic else LABELS)
+    return " ".join(said)
+
+
+def _training(run: Run) -> str:
+    status, versions = run.status, run.status.get("versions") or {}
+    seconds = sum(row["epoch_seconds"] for row in run.metrics)
+    if run.members:
+        return f"Its members' trainings took {seconds / 60:,.0f} minutes together; each has a card of its own."
+    said = [
+        f"{len(run.metrics)} epochs with seed {run.config.seed if run.config else 0} in {seconds / 60:,.0f} minutes on {_plain(str(status.get('device_name', 'a machine not recorded')))}, "
+        f"threads: {status.get('threads', '?')}, {_plain(str(status.get('precision', '?')))}; torch {_plain(str(versions.get('torch', '?')))}, commit {_plain(str(status.get('git_commit')))}."
+    ]
+    if run.remark:
+        said.append(_plain(run.remark))
+    return " ".join(said)
+
+
+def _plain(text: str) -> str:
+    """Text of somebody's own as one line of Markdown that means nothing but itself."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in " ".join(text.split()))

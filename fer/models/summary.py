@@ -20,7 +20,7 @@ def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
     """The content of `model.json`: `name`, `description`, `input_shape`, `num_params`, `multiply_adds` of one picture, `layers`.
 
     A layer has `name`, `kind`, `detail`, `output_shape` without the batch, `num_params`, `multiply_adds`, and in
-    torchvision's networks `stage`: layers that the eye takes as one. The weights are built without memory behind them, so
+    torchvision's and in residual networks `stage`: layers that the eye takes as one. The weights are built without memory behind them, so
     that nothing is computed and the random state stays as it was.
     """
     with torch.device("meta"):
@@ -32,9 +32,8 @@ def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
         model.eval()(image)
     for hook in hooks:
         hook.remove()
-    if isinstance(model, Transfer):
-        stage_of = model.stage_of()
-        layers = [{**layer, "stage": stage_of[layer["name"]]} for layer in layers]
+    stage_of = model.stage_of() if isinstance(model, Transfer) else _blocks_by_size(model, layers)
+    layers = [{**layer, "stage": stage_of[layer["name"]]} if layer["name"] in stage_of else layer for layer in layers]
     return {
         "name": config.name,
         "description": MODELS[config.name].description,
@@ -43,6 +42,15 @@ def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
         "multiply_adds": sum(layer["multiply_adds"] for layer in layers),
         "layers": layers,
     }
+
+
+def _blocks_by_size(model: nn.Module, layers: list[dict[str, Any]]) -> dict[str, str]:
+    """`{layer: size of its maps}` of the layers in residual blocks."""
+    blocks = tuple(name for name, module in model.named_modules() if isinstance(module, ResidualBlock))
+    inside = [
+        layer for layer in layers if layer["name"] in blocks or layer["name"].startswith(tuple(f"{b}." for b in blocks))
+    ]
+    return {layer["name"]: "x".join(map(str, layer["output_shape"][1:])) for layer in inside}
 
 
 def networks() -> list[dict[str, Any]]:

@@ -75,3 +75,10 @@ def test_the_words_for_those_who_cannot_see_it():
 def _height(path: str) -> float:
     ys = [float(point.split(",")[1]) for point in path.replace("M", "").replace("Z", "").split("L")]
     return max(ys) - min(ys)
+
+
+def test_residual_blocks_of_one_size_share_a_box_however_many_they_are():
+    two, four = (stages(summarise(ModelConfig(name="residual", depth=depth))) for depth in (2, 4))
+    assert [box.shape for box in two] == [box.shape for box in four]
+    assert [box.title for box in four if box.detail.startswith("stage 12x12")] == ["9 conv"]
+    assert sum(box.num_params for box in four) == summarise(ModelConfig(name="residual", depth=4))["num_params"]

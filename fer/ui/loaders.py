@@ -111,22 +111,27 @@ def _answer(answer: Future[Any], arguments: tuple[str, ...]) -> None:
 
 @st.cache_data(max_entries=200, ttl=3600, show_spinner=False)
 def _core_json(arguments: tuple[str, ...], data_files: tuple[tuple[str, int], ...]) -> Any:
+    return core_do(*arguments, seconds=_CORE_SECONDS)
+
+
+def core_do(*arguments: str, seconds: float) -> Any:
+    """What `python -m fer ARGUMENTS --json` answers, done anew at each call. Raises FerError with that command's sentence."""
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "fer", *arguments, "--json"],
             capture_output=True,
             text=True,
-            timeout=_CORE_SECONDS,
+            timeout=seconds,
             env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise FerError(
-            f"This machine took more than {_CORE_SECONDS} s for an estimate. It is probably busy; try again later."
+            f"This machine took more than {seconds:g} s for an answer. It is probably busy; try again later."
         ) from error
     if done.returncode == 2:
-        raise FerError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "The estimate failed.")
+        raise FerError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "The command failed.")
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return json.loads(done.stdout)

@@ -31,6 +31,7 @@ LAYERS = (
         "pretrained",
         "optim",
     ),
+    ("significance", "experiments", "verdicts", "diagnosis"),
     ("evaluate", "ensembles", "train", "cost", "predict", "explain", "jobs"),
     ("plots", "report", "card"),
     ("ui", "cli"),
@@ -39,7 +40,20 @@ LAYERS = (
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 WITHOUT_TORCH = ("errors", "config", "recipes", "schedules", "metrics", "runs", "jobs", "plots", "report", "card")
 # Not in the design's list, but what the above import, or what must answer at once.
-ALSO_WITHOUT_TORCH = ("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "cli", "pretrained")
+ALSO_WITHOUT_TORCH = (
+    "files",
+    "data",
+    "data.dataset",
+    "data.read",
+    "data.kaggle",
+    "images",
+    "cli",
+    "pretrained",
+    "significance",
+    "experiments",
+    "verdicts",
+    "diagnosis",
+)
 
 
 def sources() -> dict[str, Path]:

@@ -1,0 +1,241 @@
+"""Is it real? One verdict for each group of runs against a baseline, in a sentence that a student understands.
+
+Where both have at least three finished seeds, the verdict is about the *recipes*: the t test over seeds. With fewer it is about
+*two networks*, one of each, on the same pictures: the exact McNemar test on their saved logits. A verdict over several
+comparisons is corrected for their number. Where data or split differ, or nothing was saved to compare, it is refused, and
+says why.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from fer.errors import RunError
+from fer.experiments import Group, data_label
+from fer.runs import Run
+from fer.significance import Difference, holm, match_pictures, paired_by_seed, paired_top1, welch
+
+MIN_SEEDS = 3
+MIN_PICTURES = 30
+MIN_SHARE = 0.5
+ALPHA = 0.05
+_STALE = 0.005  # saved logits whose top-1 is further than this from the best epoch's are of another epoch
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`name` against `baseline` on a split, in top-1, first minus baseline, fractions 0 to 1.
+
+    kind: `recipes` over seeds, `networks` on the same pictures, or `refused`, with the reason in `reason` and no figures.
+    n: pictures, or seeds (not `paired`: the fewer of the two). p_corrected: after Holm's correction for `comparisons`;
+    `is_real`: it is below 0.05. seeds: how many each of the two has. runs: the ids that were compared. sentence: what a
+    reader needs to know, the reason where it is refused.
+    """
+
+    kind: Literal["recipes", "networks", "refused"]
+    name: str
+    baseline: str
+    sentence: str = ""
+    reason: str = ""
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    p_corrected: float | None = None
+    comparisons: int = 1
+    n: int = 0
+    is_real: bool = False
+    paired: bool = True
+    seeds: tuple[int, int] = (0, 0)
+    runs: tuple[str, ...] = ()
+    split: str = "val"
+
+
+@dataclass(frozen=True)
+class SavedLogits:
+    """What `logits-<split>.npz` holds: logits (N, classes) float, labels (N,) int, hashes (N,) uint64."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    hashes: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) bool: whether the most probable class is the true one."""
+        return self.logits.argmax(axis=1) == self.labels
+
+
+def read_logits(run: Run, split: str = "val") -> SavedLogits:
+    """The logits that `evaluate` saved. Raises RunError where there are none, they are damaged, or of another epoch."""
+    path = run.path / f"logits-{split}.npz"
+    again = f"Write them with: python -m fer evaluate {run.id} --split {split}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            saved = SavedLogits(file["logits"], file["labels"], file["hashes"])
+    except FileNotFoundError:
+        raise RunError(f"{run.name} has no saved predictions on {split}. {again}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{run.name}: the saved predictions on {split} are damaged ({error}). {again}") from error
+    n = len(saved.labels) if saved.labels.ndim == 1 else -1
+    if saved.logits.ndim != 2 or not len(saved.logits) == n == saved.hashes.size or not np.isfinite(saved.logits).all():
+        raise RunError(f"{run.name}: the saved predictions on {split} are damaged (odd shapes or numbers). {again}")
+    if split == "val" and run.best and n and abs(saved.right.mean() - run.best["val_top1"]) > _STALE:
+        raise RunError(f"{run.name}: the saved predictions on val are not those of its best epoch. {again}")
+    return saved
+
+
+def top1_of(run: Run, split: str = "val") -> float | None:
+    """The run's top-1: on val of its best epoch, on other splits of its report; None where it is not known."""
+    if split == "val" and run.best:
+        return float(run.best["val_top1"])
+    return (run.report(split) or {}).get("top1")
+
+
+def verdicts(
+    baseline: Group,
+    others: Iterable[Group],
+    *,
+    split: str = "val",
+    interval: Literal["t", "bca", "percentile"] = "t",
+) -> list[Verdict]:
+    """One verdict for each of `others` that is not the baseline, in their order, corrected for their number.
+
+    interval: how the interval over seeds is made; over pictures it is always BCa.
+    """
+    raw = [_verdict(g, baseline, split, interval) for g in others if g.key != baseline.key]
+    tested = [v for v in raw if v.p is not None]
+    corrected = iter(holm([v.p for v in tested if v.p is not None]))
+    return [v if v.p is None else _said(replace(v, p_corrected=next(corrected), comparisons=len(tested))) for v in raw]
+
+
+def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "bca", "percentile"]) -> Verdict:
+    refused = Verdict("refused", group.label, baseline.label, split=split, seeds=(group.n, baseline.n))
+    if group.data_key != baseline.data_key:
+        return _refuse(refused, _other_data(group.runs[0], baseline.runs[0], refused))
+    ours, theirs = _finished(group, split), _finished(baseline, split)
+    if min(len(ours), len(theirs)) >= MIN_SEEDS:
+        shared = ours.keys() & theirs.keys()
+        paired = len(shared) >= MIN_SEEDS
+        if paired:
+            of = paired_by_seed(ours, theirs, interval=interval)
+        else:
+            of = welch(list(ours.values()), list(theirs.values()))
+        used = ((group, shared if paired else ours), (baseline, shared if paired else theirs))
+        ids = [g.by_seed[seed].id for g, seeds in used for seed in sorted(seeds)]
+        return _filled(replace(refused, seeds=(len(ours), len(theirs))), "recipes", of, ids, paired=paired)
+    ours_run, theirs_run = _one_of_each(group, baseline, split)
+    try:
+        of = _on_the_same_pictures(ours_run, theirs_run, split)
+    except RunError as error:
+        return _refuse(refused, str(error))
+    return _filled(refused, "networks", of, [ours_run.id, theirs_run.id], paired=True)
+
+
+def _finished(group: Group, split: str) -> dict[int, float]:
+    """`{seed: top-1}` of the runs that were trained to their end."""
+    scored = {seed: top1_of(run, split) for seed, run in group.by_seed.items() if run.state == "finished"}
+    return {seed: value for seed, value in scored.items() if value is not None}
+
+
+def _one_of_each(group: Group, baseline: Group, split: str) -> tuple[Run, Run]:
+    """The first two with the same seed and saved logits; else the first of each that has them; else the first of each."""
+
+    def ready(g: Group) -> dict[int, Run]:
+        saved = {s: r for s, r in g.by_seed.items() if (r.path / f"logits-{split}.npz").is_file()}
+        return saved or g.by_seed
+
+    ours, theirs = ready(group), ready(baseline)
+    both = sorted(ours.keys() & theirs.keys())
+    first, second = (both[0], both[0]) if both else (min(ours), min(theirs))
+    return ours[first], theirs[second]
+
+
+def _on_the_same_pictures(first: Run, second: Run, split: str) -> Difference:
+    """Raises RunError where there are no logits, or too few pictures in common."""
+    a, b = read_logits(first, split), read_logits(second, split)
+    in_a, in_b = match_pictures(a.hashes, a.labels, b.hashes, b.labels)
+    larger = max(len(a.labels), len(b.labels))
+    if len(in_a) < MIN_PICTURES or len(in_a) < MIN_SHARE * larger:
+        raise RunError(
+            f"{first.name} and {second.name} have only {len(in_a):,} of {larger:,} {split} pictures in common; a verdict needs half of them and at least {MIN_PICTURES}."
+        )
+    return paired_top1(a.right[in_a], b.right[in_b])
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def _refuse(verdict: Verdict, reason: str) -> Verdict:
+    return replace(verdict, reason=reason, sentence=f"No verdict: {reason}")
+
+
+def _filled(verdict: Verdict, kind: str, of: Difference, ids: Sequence[str], *, paired: bool) -> Verdict:
+    return replace(
+        verdict, kind=kind, difference=of.value, interval=(of.low, of.high), p=of.p, n=of.n, paired=paired, runs=tuple(ids)
+    )  # fmt: skip
+
+
+def _other_data(first: Run, second: Run, verdict: Verdict) -> str:
+    a, b = data_label(first), data_label(second)
+    what = f"{verdict.name} was validated on {a}, {verdict.baseline} on {b}"
+    return what + (": other pictures." if a != b else ", and the data has changed between them: other pictures.")
+
+
+def _said(verdict: Verdict) -> Verdict:
+    """With `is_real` and the sentence, once the correction is known."""
+    assert verdict.p_corrected is not None
+    real = verdict.p_corrected < ALPHA
+    say = _about_recipes if verdict.kind == "recipes" else _about_networks
+    return replace(verdict, is_real=real, sentence=say(replace(verdict, is_real=real)))
+
+
+def _about_recipes(v: Verdict) -> str:
+    assert v.difference is not None and v.interval is not None
+    over = f"over {v.n} seeds" if v.paired else f"over {v.seeds[0]} and {v.seeds[1]} seeds"
+    if v.is_real:
+        did = "beats" if v.difference > 0 else "falls behind"
+        return f"{v.name} {did} {v.baseline} by {_points(abs(v.difference))}; 95 % interval {_size(v)} {over}: more than noise ({_p(v)})."
+    alone = ", though it would pass alone" if v.p is not None and v.p < ALPHA else ""
+    return f"{v.name} is {_apart(v)} {v.baseline}; 95 % interval {_range(*v.interval)} {over}: no more than noise ({_p(v)}{alone})."
+
+
+def _about_networks(v: Verdict) -> str:
+    assert v.difference is not None and v.interval is not None
+    if v.is_real:
+        return f"On {v.n:,} shared pictures the network {v.name} is {_apart(v)} the network {v.baseline}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). Whether the recipe does it takes {MIN_SEEDS} seeds of each."
+    few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each"
+    return f"With {few}, the test on {v.n:,} shared pictures cannot tell {v.name} and {v.baseline} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
+
+
+def _apart(v: Verdict) -> str:
+    assert v.difference is not None
+    return f"{_points(abs(v.difference))} {'above' if v.difference >= 0 else 'below'}"
+
+
+def _size(v: Verdict) -> str:
+    """The interval of a difference whose direction the sentence has named already."""
+    assert v.interval is not None and v.difference is not None
+    low, high = v.interval
+    return _range(low, high) if v.difference > 0 else _range(-high, -low)
+
+
+def _points(fraction: float, *, sign: bool = False) -> str:
+    return _minus(f"{100 * fraction:+.2f} points" if sign else f"{100 * fraction:.2f} points")
+
+
+def _range(low: float, high: float) -> str:
+    return _minus(f"{100 * low:.2f} to {100 * high:.2f}")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _p(v: Verdict) -> str:
+    p = v.p_corrected or 0.0
+    said = "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
+    return f"{said} after Holm's correction for {v.comparisons} comparisons" if v.comparisons > 1 else said

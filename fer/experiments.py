@@ -5,16 +5,23 @@ All of it reads runs as they are; nothing here is written to the store. Fraction
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import accumulate
+from typing import Any, Literal
 
+from fer.config import SETTINGS, differing, flatten
 from fer.runs import Run
+from fer.significance import Spread, spread
 
 _NOT_A_CHANGE = ("seed", "data.name")
 _CHANGES_SHOWN = 2
+BandKind = Literal["std", "interval", "range"]
+Axis = Literal["epoch", "step", "seconds"]
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -86,6 +93,191 @@ class Group:
     def n(self) -> int:
         """The number of different seeds."""
         return len(self.by_seed)
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def value_at(row: Mapping[str, Any], key: str) -> float:
+    """One value of an epoch's row; `gap` is train minus val top-1, `loss_gap` val minus train loss."""
+    if key == "gap":
+        return row["train_top1"] - row["val_top1"]
+    if key == "loss_gap":
+        return row["val_loss"] - row["train_loss"]
+    return row[key]
+
+
+def positions(run: Run, axis: Axis = "epoch") -> list[float]:
+    """Where each epoch's row stands on an axis: epochs, optimizer steps or seconds of training since the start.
+
+    A run whose status does not say its steps an epoch has them counted as epochs.
+    """
+    if axis == "seconds":
+        return list(accumulate(row["epoch_seconds"] for row in run.metrics))
+    steps = int(run.status.get("steps_per_epoch") or 1) if axis == "step" else 1
+    return [row["epoch"] * steps for row in run.metrics]
+
+
+@dataclass(frozen=True)
+class Band:
+    """One figure of several runs, epoch by epoch: tuples of equal length.
+
+    n: how many runs reached the epoch, so that a mean whose runs grow fewer shows it; low and high are None where n is 1.
+    """
+
+    x: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    n: tuple[int, ...]
+
+
+def band(group: Group, key: str, *, kind: BandKind = "std", axis: Axis = "epoch") -> Band:
+    """Mean and band over a group's seeds at each epoch that one of them reached.
+
+    kind: `std` one standard deviation to each side, `interval` the 95 % t interval of the mean, `range` lowest to highest.
+    axis: `seconds` puts an epoch at the mean of its runs. key: of `metrics.jsonl`, or `gap`, `loss_gap`.
+    """
+    runs = [r for r in group.by_seed.values() if r.metrics]
+    places = [positions(r, axis) for r in runs]
+    x, points = [], []
+    for i in range(max((len(r.metrics) for r in runs), default=0)):
+        there = [(r, p) for r, p in zip(runs, places, strict=True) if i < len(r.metrics)]
+        x.append(statistics.fmean(p[i] for _, p in there))
+        points.append(spread([value_at(r.metrics[i], key) for r, _ in there]))
+    edges = [_edges(p, kind) for p in points]
+    return Band(
+        x=tuple(x),
+        mean=tuple(p.mean for p in points),
+        low=tuple(low for low, _ in edges),
+        high=tuple(high for _, high in edges),
+        n=tuple(p.n for p in points),
+    )
+
+
+def _edges(of: Spread, kind: BandKind) -> tuple[float | None, float | None]:
+    if of.std is None:
+        return None, None
+    if kind == "range":
+        return of.minimum, of.maximum
+    return (of.mean - of.std, of.mean + of.std) if kind == "std" else (of.low, of.high)
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+# Each of one run, None where it is not known; a group shows the mean over its seeds.
+_FIGURES: dict[str, Callable[[Run], float | None]] = {
+    "best_val_top1": lambda r: _of(r.best, "val_top1"),
+    "best_epoch": lambda r: _of(r.best, "epoch"),
+    "last_val_top1": lambda r: _of(r.last, "val_top1"),
+    "train_top1_at_best": lambda r: _of(r.best, "train_top1"),
+    "gap_at_best": lambda r: _of(r.best, "gap"),
+    "lowest_val_loss": lambda r: min((row["val_loss"] for row in r.metrics), default=None),
+    "last_val_loss": lambda r: _of(r.last, "val_loss"),
+    "last_train_loss": lambda r: _of(r.last, "train_loss"),
+    "last_train_top1": lambda r: _of(r.last, "train_top1"),
+    "val_macro_f1_at_best": lambda r: _of(r.best, "val_macro_f1"),
+    "test_top1": lambda r: _reported(r, "test", "top1"),
+    "ece": lambda r: _calibrated(r, "ece_before"),
+    "ece_after": lambda r: _calibrated(r, "ece_after"),
+    "temperature": lambda r: _calibrated(r, "temperature"),
+    "num_params": lambda r: r.model.get("num_params"),
+    "multiply_adds": lambda r: r.model.get("multiply_adds"),
+    "epoch_seconds_median": lambda r: r.epoch_seconds,
+    "total_seconds": lambda r: math.fsum(row["epoch_seconds"] for row in r.metrics) if r.metrics else None,
+    "epochs_done": lambda r: len(r.metrics),
+    "epochs_asked": lambda r: r.epochs,
+}
+_WITH_SPREAD = ("best_val_top1", "last_val_top1", "test_top1", "val_macro_f1_at_best")
+_WHOLE = ("best_epoch", "num_params", "multiply_adds", "epochs_done", "epochs_asked")
+
+
+def figures(group: Group, baseline: Group | None = None) -> dict[str, Any]:
+    """One flat row, in the units of the files: fractions 0 to 1, seconds, natural log; None where nothing is known.
+
+    Of several seeds the mean over those that have the figure (`best_epoch`: the median), one run a seed, with `_std`, `_low` and
+    `_high` (95 % t interval) for the figures of merit. `difference` is in best val top-1 against the baseline, None for
+    itself and where the data or the split differ: `comparable` says which.
+    """
+    runs = list(group.by_seed.values())
+    row: dict[str, Any] = {"label": group.label}
+    for name, of_run in _FIGURES.items():
+        values = [float(v) for v in (of_run(r) for r in runs) if v is not None]
+        row[name] = _middle(name, values)
+        if name in _WITH_SPREAD:
+            of = spread(values) if values else None
+            row |= {f"{name}_{part}": getattr(of, part, None) for part in ("std", "low", "high")}
+    states = list(dict.fromkeys(r.state for r in runs))
+    row |= {
+        "n": group.n,
+        "seeds": ", ".join(map(str, group.seeds)),
+        "data": data_label(group.runs[0]),
+        "state": ", ".join(states),
+        "recipe": group.recipe,
+        "id": group.key,
+        "ids": ", ".join(r.id for r in group.runs),
+    }
+    if baseline:
+        mine, theirs = row["best_val_top1"], _middle("best_val_top1", _best_top1s(baseline))
+        row["comparable"] = group.data_key == baseline.data_key
+        known = row["comparable"] and group.key != baseline.key and mine is not None and theirs is not None
+        row["difference"] = mine - theirs if known else None
+    return row
+
+
+def _middle(name: str, values: Sequence[float]) -> float | int | None:
+    """The mean (of epochs: the median), a whole number where it is one by nature."""
+    if not values:
+        return None
+    middle = statistics.median(values) if name == "best_epoch" else spread(values).mean
+    return int(middle) if name in _WHOLE and middle == int(middle) else middle
+
+
+def _best_top1s(group: Group) -> list[float]:
+    return [float(r.best["val_top1"]) for r in group.by_seed.values() if r.best]
+
+
+def _of(row: Mapping[str, Any] | None, key: str) -> float | None:
+    return value_at(row, key) if row else None
+
+
+def _reported(run: Run, split: str, key: str) -> float | None:
+    value = (run.report(split) or {}).get(key)
+    return value if isinstance(value, int | float) else None
+
+
+def _calibrated(run: Run, key: str) -> float | None:
+    found = (run.report("val") or {}).get("calibration")
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, int | float) else None
+
+
+def settings_rows(runs: Sequence[Run], *, everything: bool = False) -> list[dict[str, str]]:
+    """One row a setting, as text: `setting`, `differs` ('≠' or ''), `run:<id>` for each readable run, `meaning`.
+
+    Those that differ, or all of them.
+    """
+    readable = [(r, r.config) for r in runs if r.config]
+    flat = [flatten(c) for _, c in readable]
+    differ = set(differing([c for _, c in readable]))
+    return [
+        {
+            "setting": path,
+            "differs": "≠" if path in differ else "",
+            **{f"run:{r.id}": setting_text(f[path]) for (r, _), f in zip(readable, flat, strict=True)},
+            "meaning": SETTINGS[path].help,
+        }
+        for path in SETTINGS
+        if everything or path in differ
+    ]
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as a table shows it."""
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
 
 
 def groups(runs: Sequence[Run], *, single: bool = False) -> list[Group]:

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import html
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from fer.config import SETTINGS, differing, flatten
+from fer.diagnosis import twins
 from fer.errors import RunError
+from fer.experiments import by_data, data_label, figures, groups, labels, settings_rows
 from fer.plots import curves
 from fer.recipes import STUDY
 from fer.runs import ACTIVE, Run, RunStore
-from fer.schedules import lr_at
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import drawn, shown
 from fer.ui.parts import STATE_SIGNS, chart, data_notes, empty, harmless, percent
@@ -46,12 +43,6 @@ _SYMBOL_SIGNS = {
 # --- what is true of the runs --------------------------------------------------------------------------------------
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """A name for each run that no other of them has: its own, with the id behind it where two share one."""
-    count = Counter(r.name for r in runs)
-    return [r.name if count[r.name] == 1 else f"{r.name} ({r.id})" for r in runs]
-
-
 def default_runs(runs: Iterable[Run]) -> list[Run]:
     """What the page opens on: the study's four, else the newest finished runs, else the newest of any state."""
     usable = [r for r in runs if r.state != "broken"]
@@ -60,116 +51,17 @@ def default_runs(runs: Iterable[Run]) -> list[Run]:
     return study or [r for r in usable if r.state == "finished"][:_DEFAULT_RUNS] or usable[:_DEFAULT_RUNS]
 
 
-def by_data(runs: Iterable[Run]) -> list[list[Run]]:
-    """The runs in groups whose figures can be compared: the same data and the same validation pictures."""
-    groups: dict[Any, list[Run]] = {}
-    for run in runs:
-        fraction = run.config.data.val_fraction if run.config else None
-        groups.setdefault((run.fingerprint or run.data_name, fraction or None), []).append(run)
-    return list(groups.values())
-
-
-@dataclass(frozen=True)
-class Twins:
-    """Two runs that say they differ and whose figures are the same to the last digit in every epoch.
-
-    expected: only the schedule differs and it gave the same rates, so the figures have to be the same.
-    """
-
-    first: Run
-    second: Run
-    expected: bool
-
-
-def twins(runs: Iterable[Run]) -> list[Twins]:
-    """Runs of different settings or seeds with identical histories: one of them may not have run what its name says."""
-    groups: dict[Any, list[Run]] = {}
-    for run in runs:
-        if run.metrics and run.config:
-            history = tuple((r["train_loss"], r["train_top1"], r["val_loss"], r["val_top1"]) for r in run.metrics)
-            groups.setdefault(history, []).append(run)
-    return [t for first, *others in groups.values() for second in others if (t := _twins(first, second))]
-
-
-def _twins(first: Run, second: Run) -> Twins | None:
-    """None where the two are a repetition: the same settings and seed give the same figures."""
-    assert first.config and second.config
-    differ = {p for p in differing([first.config, second.config]) if not p.startswith("runtime.")}
-    if not differ and first.recipe == second.recipe:
-        return None
-    schedule_only = all(p.startswith("schedule.") or p == "train.epochs" for p in differ)
-    return Twins(first, second, schedule_only and _same_rates(first, second))
-
-
-def _same_rates(first: Run, second: Run) -> bool:
-    """Whether the settings of both ask for the same learning rates over the epochs that were trained.
-
-    What `metrics.jsonl` says of the rates is not asked: it is what is in doubt.
-    """
-    assert first.config and second.config
-    steps = int(first.status.get("steps_per_epoch") or 100)
-    losses = [r["val_loss"] for r in first.metrics]
-    for epoch in range(len(losses)):
-        for step in {0, steps // 3, 2 * steps // 3, steps - 1}:
-            at = (epoch * steps + step, steps, losses[:epoch])
-            if lr_at(first.config, *at) != lr_at(second.config, *at):
-                return False
-    return True
-
-
 def summary(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run, in the units of the files: fractions 0 to 1, seconds, natural log; empty cells where nothing is known."""
-    return pd.DataFrame([_summary_row(r, label) for r, label in zip(runs, labels(runs), strict=True)])
-
-
-def _summary_row(run: Run, label: str) -> dict[str, Any]:
-    best, last = run.best or {}, run.last or {}
-    gap = best["train_top1"] - best["val_top1"] if best else None
-    return {
-        "run": label,
-        "best_val_top1": best.get("val_top1"),
-        "best_epoch": best.get("epoch"),
-        "last_val_top1": last.get("val_top1"),
-        "train_top1_at_best": best.get("train_top1"),
-        "gap_at_best": gap,
-        "lowest_val_loss": min((r["val_loss"] for r in run.metrics), default=None),
-        "last_val_loss": last.get("val_loss"),
-        "val_macro_f1_at_best": best.get("val_macro_f1"),
-        "num_params": run.model.get("num_params"),
-        "multiply_adds": run.model.get("multiply_adds"),
-        "epoch_seconds_median": run.epoch_seconds,
-        "epochs_done": len(run.metrics),
-        "epochs_asked": run.epochs,
-        "data": _data_label(run),
-        "seed": run.config.seed if run.config else None,
-        "state": run.state,
-        "recipe": run.recipe,
-        "id": run.id,
-    }
+    rows = [figures(group) for group in groups(runs, single=True)]
+    seeds = [r.config.seed for r in runs if r.config]
+    return pd.DataFrame([{"run": row["label"], **row, "seed": seed} for row, seed in zip(rows, seeds, strict=True)])
 
 
 def settings_table(runs: Sequence[Run], *, everything: bool) -> pd.DataFrame:
     """One row a setting, one column `run:<id>` a run, all as text; those that differ, or all with a sign at those."""
-    readable = [r for r in runs if r.config]
-    configs = [r.config for r in readable if r.config]
-    flat = [flatten(c) for c in configs]
-    differ = set(differing(configs))
-    rows = [
-        {
-            "setting": path,
-            "differs": "≠" if path in differ else "",
-            **{f"run:{r.id}": _value(f[path]) for r, f in zip(readable, flat, strict=True)},
-            "meaning": SETTINGS[path].help,
-        }
-        for path in SETTINGS
-        if everything or path in differ
-    ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(settings_rows(runs, everything=everything))
     return table if everything or table.empty else table.drop(columns="differs")
-
-
-def _value(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # --- choosing ------------------------------------------------------------------------------------------------------
@@ -293,20 +185,10 @@ def _answer(runs: Sequence[Run]) -> None:
     for group in groups:
         best, *others = sorted(group, key=lambda r: r.best["val_top1"] if r.best else 0.0, reverse=True)
         figure = f"{percent(best.best['val_top1'] if best.best else None)} val top-1"
-        where = f"On {plain(_data_label(best))}: " if len(groups) > 1 else ""
+        where = f"On {plain(data_label(best))}: " if len(groups) > 1 else ""
         verdict = f"is best: {figure}" if others else f"reaches {figure}"
         st.markdown(f"#### :material/trophy: {where}{plain(curves.short(best.name, 60))} {verdict}")
         st.caption(_runner_up(best, others))
-
-
-def _data_label(run: Run) -> str:
-    """The data a run's figures are of: 'fer2013', 'sample (synthetic)', 'fer2013, 20 % of train held out'."""
-    held_out = run.config.data.val_fraction if run.config else None
-    return (
-        run.data_name
-        + (" (synthetic)" if run.synthetic else "")
-        + (f", {100 * held_out:g} % of train held out" if held_out else "")
-    )
 
 
 def _runner_up(best: Run, others: Sequence[Run]) -> str:
@@ -323,9 +205,7 @@ def _runner_up(best: Run, others: Sequence[Run]) -> str:
 def _warnings(runs: Sequence[Run]) -> None:
     """What a reader must know before believing the curves."""
     if len(by_data(runs)) > 1:
-        groups = "; ".join(
-            f"{plain(', '.join(r.name for r in g))} on {plain(_data_label(g[0]))}" for g in by_data(runs)
-        )
+        groups = "; ".join(f"{plain(', '.join(r.name for r in g))} on {plain(data_label(g[0]))}" for g in by_data(runs))
         st.warning(
             f"**Different data: these figures cannot be compared with each other.** {groups}.",
             icon=":material/warning:",

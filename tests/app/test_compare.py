@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from fer.config import Config, with_settings
+from fer.config import Config, flatten, with_settings
 from fer.files import write_json_atomic
 from fer.recipes import STUDY, get_recipe
 from fer.runs import RunStore
@@ -323,4 +323,4 @@ def test_settings_of_configs_that_agree_are_none() -> None:
     add("b", [0.3])
     runs = RunStore().runs()
     assert compare.settings_table(runs, everything=False).empty
-    assert len(compare.settings_table(runs, everything=True)) == len(compare.flatten(Config()))
+    assert len(compare.settings_table(runs, everything=True)) == len(flatten(Config()))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from fer.experiments import by_data, groups, labels
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fer.config import SETTINGS
+from fer.experiments import Group, band, by_data, figures, groups, labels, settings_rows
 from fer.runs import RunStore
 from tests.made_runs import write_run
 
@@ -49,3 +56,111 @@ def test_a_seed_counts_once_and_the_finished_run_speaks_for_it(store: RunStore) 
 def test_broken_runs_are_left_out(store: RunStore) -> None:
     (store.root / "torn").mkdir()
     assert groups(store.runs()) == []
+
+
+# --- bands -----------------------------------------------------------------------------------------------------------
+
+
+def three_seeds(store: RunStore) -> Group:
+    """Seeds of 3, 3 and 2 epochs."""
+    tops = ([0.3, 0.5, 0.4], [0.4, 0.6, 0.5], [0.2, 0.1])
+    rows = [
+        [{"val_top1": t, "train_top1": t + 0.1, "epoch_seconds": 10.0 * (s + 1)} for t in ts]
+        for s, ts in enumerate(tops)
+    ]
+    made = [write_run(store, f"s{s}", r, seed=s, train__epochs=3, optim__lr=0.01) for s, r in enumerate(rows)]
+    (group,) = groups(made)
+    return group
+
+
+def test_bands_of_unequal_length_say_how_many_runs_are_left(store: RunStore) -> None:
+    found = band(three_seeds(store), "val_top1")
+    assert found.x == (1.0, 2.0, 3.0)
+    assert found.n == (3, 3, 2)
+    assert found.mean == pytest.approx((0.3, 0.4, 0.45))
+    std = np.std([0.5, 0.6, 0.1], ddof=1)
+    assert (found.low[1], found.high[1]) == pytest.approx((0.4 - std, 0.4 + std))
+
+
+def test_bands_of_other_kinds(store: RunStore) -> None:
+    group = three_seeds(store)
+    assert (band(group, "val_top1", kind="range").low, band(group, "val_top1", kind="range").high) == (
+        (0.2, 0.1, 0.4),
+        (0.4, 0.6, 0.5),
+    )
+    interval = band(group, "val_top1", kind="interval")
+    low, high = stats.t.interval(0.95, 2, loc=0.4, scale=stats.sem([0.5, 0.6, 0.1]))
+    assert (interval.low[1], interval.high[1]) == pytest.approx((low, high))
+    assert band(group, "gap").mean == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_bands_over_steps_and_seconds(store: RunStore) -> None:
+    group = three_seeds(store)
+    assert band(group, "lr", axis="step").x == (10.0, 20.0, 30.0)
+    assert band(group, "lr", axis="seconds").x == (20.0, 40.0, 45.0)  # the third epoch: of 10 and 20 s an epoch
+
+
+def test_one_run_has_a_line_and_no_band(store: RunStore) -> None:
+    (group,) = groups([write_run(store, "a", [{"val_top1": 0.3}, {"val_top1": 0.4}])])
+    found = band(group, "val_top1")
+    assert (found.mean, found.low, found.high, found.n) == ((0.3, 0.4), (None, None), (None, None), (1, 1))
+
+
+def test_runs_without_an_epoch_have_an_empty_band(store: RunStore) -> None:
+    (group,) = groups([write_run(store, "a", [], state="queued")])
+    assert band(group, "val_loss").x == ()
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_figures_of_one_run_are_those_of_its_epochs(store: RunStore) -> None:
+    rows = [
+        {"val_top1": 0.3, "train_top1": 0.35, "val_loss": 1.5, "epoch_seconds": 10},
+        {"val_top1": 0.5, "train_top1": 0.65, "val_loss": 1.2, "epoch_seconds": 30},
+        {"val_top1": 0.4, "train_top1": 0.9, "val_loss": 1.8, "epoch_seconds": 20},
+    ]
+    report = {"top1": 0.5, "calibration": {"temperature": 1.7, "ece_before": 0.21, "ece_after": 0.03, "bins": 15}}
+    run = write_run(store, "a", rows, report=report, model={"num_params": 10, "multiply_adds": 20})
+    row = figures(groups([run])[0])
+    assert (row["best_val_top1"], row["best_epoch"], row["last_val_top1"]) == (0.5, 2, 0.4)
+    assert (row["train_top1_at_best"], row["gap_at_best"]) == (0.65, 0.65 - 0.5)
+    assert (row["lowest_val_loss"], row["last_val_loss"]) == (1.2, 1.8)
+    assert (row["epoch_seconds_median"], row["total_seconds"]) == (20, 60)
+    assert (row["num_params"], row["multiply_adds"]) == (10, 20)
+    assert (row["ece"], row["ece_after"], row["temperature"]) == (0.21, 0.03, 1.7)
+    assert (row["n"], row["seeds"], row["best_val_top1_std"], row["test_top1"]) == (1, "0", None, None)
+    json.dumps(row, allow_nan=False)
+
+
+def test_figures_of_a_group_are_means_with_their_spread(store: RunStore) -> None:
+    group = three_seeds(store)
+    row = figures(group)
+    best = [0.5, 0.6, 0.2]
+    assert row["best_val_top1"] == pytest.approx(np.mean(best))
+    assert row["best_val_top1_std"] == pytest.approx(np.std(best, ddof=1))
+    assert (row["n"], row["seeds"], row["ids"]) == (3, "0, 1, 2", "s0, s1, s2")
+    assert row["best_epoch"] == 2
+
+
+def test_the_difference_to_a_baseline_has_its_sign_and_is_refused_for_other_data(store: RunStore) -> None:
+    runs = [write_run(store, i, [{"val_top1": t}], optim__lr=lr) for i, t, lr in (("a", 0.5, 0.1), ("b", 0.4, 0.2))]
+    runs.append(write_run(store, "c", [{"val_top1": 0.9}], fingerprint="e" * 32))
+    base, *others = groups(runs)
+    rows = [figures(g, base) for g in (base, *others)]
+    assert [r["difference"] for r in rows] == [None, pytest.approx(-0.1), None]
+    assert [r["comparable"] for r in rows] == [True, True, False]
+
+
+def test_a_run_without_an_epoch_has_empty_figures(store: RunStore) -> None:
+    row = figures(groups([write_run(store, "a", [], state="queued")])[0])
+    assert (row["best_val_top1"], row["gap_at_best"], row["total_seconds"], row["epochs_done"]) == (None, None, None, 0)
+
+
+def test_settings_that_differ_and_all_on_request(store: RunStore) -> None:
+    runs = [write_run(store, "a", [{}]), write_run(store, "b", [{}], optim__lr=0.01, train__patience=3)]
+    assert [(r["setting"], r["run:a"], r["run:b"]) for r in settings_rows(runs)] == [
+        ("optim.lr", "0.001", "0.01"),
+        ("train.patience", "none", "3"),
+    ]
+    assert [r["setting"] for r in settings_rows(runs, everything=True)] == list(SETTINGS)

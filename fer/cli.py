@@ -252,6 +252,44 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The ids of the runs to compare.")],
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="What the others are compared with. Default: the first of recipe baseline."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the whole report as one file that needs no network.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write tables and sentences as Markdown.")
+    ] = None,
+    grouped: Annotated[
+        bool, typer.Option("--grouped/--single", help="Runs that differ by seed only are one experiment.")
+    ] = True,
+    split: Annotated[str, typer.Option(help="The split that verdicts are about: val or test.")] = "val",
+    as_json: JsonOption = False,
+) -> None:
+    """Say which run is better, whether that is more than noise, and what to try next."""
+    from fer import report
+
+    store = RunStore()
+    of = report.compare(
+        [store.get(r) for r in runs], store.get(baseline) if baseline else None, grouped=grouped, split=split
+    )
+    for path, write in ((html, report.as_html), (markdown, report.as_markdown)):
+        if path:
+            _write_report(path, write(of))
+    if as_json:
+        _print_json(report.as_json(of))
+        return
+    _print_comparison(of)
+    for path in (html, markdown):
+        if path:
+            print(f"written: {path}")
+
+
+@app.command()
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Photos, or face crops of 48x48 pixels.")],
     run: Annotated[
@@ -726,6 +764,45 @@ def _run_json(run: Run, *, full: bool = False) -> dict[str, Any]:
             "metrics": [dict(m) for m in run.metrics],
         }
     return content
+
+
+def _write_report(path: Path, text: str) -> None:
+    from fer.files import write_bytes_atomic
+
+    try:
+        write_bytes_atomic(path, text.encode())
+    except OSError as error:
+        raise FerError(f"{path} cannot be written: {error.strerror}. Name a file in a folder that can be.") from error
+
+
+def _print_comparison(of: Any) -> None:
+    def points(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:+.2f}"
+
+    def percent(value: float | None, std: float | None = None) -> str:
+        return "-" if value is None else f"{value:.2%}" + (f" ± {100 * std:.2f}" if std is not None else "")
+
+    _print_table(
+        ["experiment", "seeds", "best val top-1", "in epoch", "difference", "last val top-1", "gap", "parameters"],
+        [
+            [
+                r["label"],
+                str(r["n"]),
+                percent(r["best_val_top1"], r["best_val_top1_std"]),
+                "-" if r["best_epoch"] is None else f"{r['best_epoch']:g}",
+                "baseline" if r["id"] == of.baseline.key else points(r["difference"]),
+                percent(r["last_val_top1"]),
+                points(r["gap_at_best"]),
+                "-" if r["num_params"] is None else f"{r['num_params']:,}",
+            ]
+            for r in of.rows
+        ],
+    )
+    for sentence in [*(v.sentence for v in of.verdicts), *(t.sentence for t in of.together)]:
+        print(sentence)
+    for run_id, found in of.findings.items():
+        for finding in found:
+            print(f"{run_id}: {finding.title}; {finding.evidence}")
 
 
 def _row(run: Run) -> list[str]:

@@ -273,8 +273,10 @@ def settings_rows(runs: Sequence[Run], *, everything: bool = False) -> list[dict
 
 
 def setting_text(value: Any) -> str:
-    """A setting's value as a table shows it."""
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    """A setting's value as a table shows it and a command line takes it."""
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return "none" if value is None else str(value)
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,308 @@
+"""The report: every question answered, one file, and no name or note that gets out of its place."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fer.cli import main
+from fer.config import parse_assignments, with_settings
+from fer.errors import RunError
+from fer.files import PROJECT_ROOT
+from fer.recipes import get_recipe
+from fer.report import Comparison, as_html, as_json, as_markdown, command, compare
+from fer.runs import RunStore
+from tests.made_runs import logits_of, write_run
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`*x*`\n# {{ 7*7 }} %{x}"
+CURVE = [
+    {"val_top1": t, "train_top1": t + 0.2, "val_loss": v} for t, v in ((0.4, 1.4), (0.5, 1.2), (0.5, 1.5), (0.5, 2.4))
+]
+MODEL = {
+    "name": "net",
+    "input_shape": [3, 48, 48],
+    "layers": [
+        {"name": "0", "kind": "Conv2d", "detail": "5x5, 3 to 32", "output_shape": [32, 44, 44], "num_params": 2432, "multiply_adds": 4646400},
+        {"name": "1", "kind": "Linear", "detail": "512 to 7", "output_shape": [7], "num_params": 3591, "multiply_adds": 3584},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def study() -> Comparison:
+    store = RunStore(PROJECT_ROOT / "checkpoints")
+    return compare([store.get(r) for r in ("baseline", "step-decay", "exponential-decay", "grouped-conv")])
+
+
+class Seen(HTMLParser):
+    """The tags of a page, its attributes that could load or run something, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        if len(data) < 100_000:  # not plotly.js
+            self.text.append(data)
+
+
+def seen(page: str) -> Seen:
+    parser = Seen()
+    parser.feed(page)
+    parser.close()
+    return parser
+
+
+def test_every_question_has_its_answer(study: Comparison) -> None:
+    page = seen(as_html(study))
+    text = " ".join(" ".join(page.text).split())
+    for question in (
+        "Which data?", "Which network?", "Which set-up?", "How did they learn?", "What came out?", "What do the curves say?",
+        "How do the schedules compare?", "How do the convolutions compare?", "Which differences are real?", "What to try next?",
+    ):  # fmt: skip
+        assert question in text
+    assert "step-decay reaches the highest val top-1: 55.39 % in epoch 8" in text
+    assert "cannot tell grouped-conv and baseline apart" in text
+    assert "5x5, 66 to 132, 3 groups 132 × 5 × 5 72,732" in text
+    assert "all convolutions 91,806 9,292,800" in text
+    assert "python -m fer train --recipe step-decay --dataset fer2013 --set model.dropout=0.5" in text
+    assert "0.000349" in text  # exponential decay in epoch 11
+
+
+def test_the_page_is_one_file_that_loads_nothing(study: Comparison) -> None:
+    page = as_html(study)
+    found = seen(page)
+    assert not {"link", "img", "iframe", "object", "base"} & set(found.tags)
+    assert [v for k, v in found.attributes if k in ("src", "srcset") or (k == "href" and not v.startswith("#"))] == []
+    assert "default-src 'none'" in page
+    assert page.count("plotly.js v") == 1
+    assert len(page) < 7_000_000
+
+
+def figures_in(page: str) -> dict[str, Any]:
+    return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_charts_hold_the_runs_figures_in_both_themes(study: Comparison) -> None:
+    page = as_html(study)
+    charts = figures_in(page)
+    assert set(charts) == {"config", "loss", "top1", "macro_f1", "lr", "differences", "schedules"}
+    line = next(
+        t for t in charts["top1"]["light"]["data"] if t.get("mode") == "lines+markers" and t["name"] == "step-decay"
+    )
+    assert max(line["y"]) == pytest.approx(100 * study.groups[1].runs[0].best["val_top1"])
+    inks = {charts["loss"][mode]["layout"]["font"]["color"] for mode in ("light", "dark")}
+    assert len(inks) == 2
+    assert sum(k == "aria-label" and "Loss (cross entropy) against epoch" in v for k, v in seen(page).attributes) == 1
+
+
+def hostile(store: RunStore) -> Comparison:
+    """Everything in a run's folder that is free text, made to do harm."""
+    model = json.loads(json.dumps(MODEL))
+    model["name"] = model["layers"][0]["detail"] = model["layers"][0]["kind"] = EVIL
+    of_class = {"recall": 0.5, "precision": 0.5, "f1": 0.5, "n": 10}
+    report = {"top1": 0.5, "per_class": {EVIL: of_class, "b": of_class}}
+    common: dict[str, Any] = {"notes": {"name": EVIL, "note": EVIL}, "model": model, "report": report}
+    runs = [write_run(store, i, CURVE, recipe=r, **common) for i, r in (("a", "baseline"), ("b", "dropout"))]
+    status = {"state": "finished", "device_name": EVIL, "precision": EVIL, "versions": {"torch": EVIL}}
+    store.write_status("a", status)
+    record = json.loads((store.root / "a" / "config.json").read_text())
+    record["remark"] = record["data"]["split_note"] = EVIL
+    (store.root / "a" / "config.json").write_text(json.dumps(record))
+    return compare([store.get(r.id) for r in runs])
+
+
+def test_no_name_or_note_gets_out_of_its_place(store: RunStore) -> None:
+    of = hostile(store)
+    page = as_html(of)
+    found = seen(page)
+    assert found.tags.count("script") == 3
+    assert "img" not in found.tags
+    assert not [k for k, _ in found.attributes if k.startswith("on")]
+    block = re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1]
+    assert not set("<>&") & set(block)
+    shown = [
+        t.get(k) or ""
+        for c in figures_in(page).values()
+        if "light" in c
+        for t in c["light"]["data"]
+        for k in ("name", "hovertemplate")
+    ]
+    assert not any("<img" in text or "<script" in text for text in shown)
+    assert "{{ 7*7 }}" in " ".join(found.text)  # the template does not look into names
+
+
+def test_markdown_of_hostile_names_is_text(store: RunStore) -> None:
+    text = as_markdown(hostile(store))
+    assert not re.search(r"(?<!\\)<", text)
+    rows = [line for line in text.splitlines() if line.startswith("| Best val top-1")]
+    assert rows and all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
+    assert not any(line.startswith("# {{") for line in text.splitlines())
+
+
+def test_markdown_has_tables_and_sentences(study: Comparison) -> None:
+    text = as_markdown(study)
+    assert "| Best val top-1, % | 54.92 | 55.39 | 55.11 | 54.42 |" in text
+    assert "| Conv2d | 5x5, 3 to 33, 3 groups | 33 × 44 × 44 | 858 | 1,597,200 |" in text
+    assert "after epoch 6 val loss rose from 1.24 to 3.30 while train loss fell to 0.16" in text
+    assert study.verdicts[0].sentence in text
+
+
+def test_json_is_flat(study: Comparison) -> None:
+    value = as_json(study)
+    json.dumps(value, allow_nan=False)
+    for row in [*value["groups"], *value["verdicts"]]:
+        assert all(not isinstance(v, list | dict) for v in row.values())
+    assert [g["best_val_top1"] for g in value["groups"]][:1] == [study.groups[0].runs[0].best["val_top1"]]
+    assert [v["name"] for v in value["verdicts"]] == ["step-decay", "exponential-decay", "grouped-conv"]
+
+
+def test_seeds_are_grouped_and_the_bands_are_drawn(store: RunStore) -> None:
+    runs = [
+        write_run(store, f"{r}-{s}", [{"val_top1": t + d + s / 500} for t in (0.4, 0.5)], recipe=r, seed=s, model=MODEL)
+        for r, d in (("baseline", 0.0), ("dropout", 0.05))
+        for s in range(3)
+    ]
+    of = compare(runs)
+    assert [g.n for g in of.groups] == [3, 3]
+    assert of.verdicts[0].kind == "recipes" and of.verdicts[0].is_real
+    page = as_html(of)
+    assert any(t.get("fill") == "toself" for t in figures_in(page)["top1"]["light"]["data"])
+    text = " ".join(" ".join(seen(page).text).split())
+    assert "mean of 3 seeds" in text and "50.20 ± 0.20" in text and "Real (about the recipes):" in text
+    assert not any(s.title == "More seeds" for s in of.steps)
+    assert len(compare(runs, grouped=False).groups) == 6
+
+
+def test_calibration_is_shown_where_it_is_known(store: RunStore) -> None:
+    known = {"top1": 0.5, "calibration": {"temperature": 1.5, "ece_before": 0.2, "ece_after": 0.031, "bins": 15}}
+    a, b = write_run(store, "a", CURVE, report=known), write_run(store, "b", CURVE, recipe="dropout")
+    assert "| after temperature scaling, % | 3.10 | – |" in as_markdown(compare([a, b]))
+    assert "temperature scaling" not in as_markdown(compare([b]))
+
+
+def test_runs_without_epochs_and_a_lone_run_have_a_report(store: RunStore) -> None:
+    waiting = write_run(store, "a", [], state="queued")
+    page = " ".join(seen(as_html(compare([waiting]))).text)
+    assert "No run has finished an epoch yet." in page and "No run has its layer table yet" in page
+    assert "No run has finished an epoch yet." in as_markdown(compare([waiting]))
+    alone = compare([write_run(store, "b", CURVE)])
+    assert "It takes a second experiment to tell a difference." in as_html(alone)
+    assert alone.verdicts == ()
+
+
+def test_another_data_set_has_its_banner_and_no_verdict(store: RunStore) -> None:
+    a, b = write_run(store, "a", CURVE), write_run(store, "b", CURVE[:2], fingerprint="e" * 32, data__name="other")
+    of = compare([a, b])
+    page = " ".join(" ".join(seen(as_html(of)).text).split())
+    assert "Different data: these figures cannot be compared" in page
+    assert "No verdict : b was validated on other, a on fer2013" in page.replace("No verdict:", "No verdict :")
+    assert of.rows[1]["difference"] is None
+    assert [g.label for g in of.ranked] == ["a"]
+
+
+def test_the_baseline_is_the_one_asked_for_even_if_not_among_the_runs(store: RunStore) -> None:
+    a, b = write_run(store, "a", CURVE, recipe="dropout"), write_run(store, "b", CURVE[:2])
+    assert compare([a, b]).baseline.key == "b"
+    assert compare([a]).baseline.key == "a"
+    of = compare([a], b)
+    assert (of.baseline.key, len(of.groups)) == ("b", 2)
+
+
+def test_what_cannot_be_compared_is_refused(store: RunStore) -> None:
+    with pytest.raises(RunError, match="no run to compare"):
+        compare([])
+    (store.root / "torn").mkdir()
+    with pytest.raises(RunError, match="'torn' cannot be read"):
+        compare([store.get("torn")])
+
+
+def test_a_report_leaves_what_it_read_as_it_was(store: RunStore) -> None:
+    run = write_run(store, "a", CURVE, model=MODEL)
+    as_html(compare([run]))
+    assert dict(run.model) == MODEL
+
+
+@pytest.mark.parametrize("lr", [0.001, 0.00012345678])
+def test_commands_do_what_they_say(store: RunStore, lr: float) -> None:
+    run = write_run(store, "a", CURVE, optim__lr=lr, train__patience=7)
+    of = compare([run])
+    step = next(s for s in of.steps if s.title == "Dropout")
+    words = shlex.split(step.command)
+    assert words[:4] == ["python", "-m", "fer", "train"]
+    options = list(zip(words[4::2], words[5::2], strict=True))
+    changes = parse_assignments(v for k, v in options if k == "--set")
+    made = with_settings(get_recipe(dict(options)["--recipe"]).config(), {**changes, "data.name": "fer2013"})
+    assert made == with_settings(run.config, {"model.dropout": 0.5})
+
+
+def test_more_seeds_are_asked_for_where_there_are_too_few(store: RunStore) -> None:
+    labels, ok = np.zeros(50, dtype=np.int64), np.arange(50) < 25
+    saved: dict[str, Any] = {"logits": logits_of(ok, labels), "labels": labels}
+    runs = [write_run(store, r, [{"val_top1": 0.5}], recipe=r, seed=1, **saved) for r in ("baseline", "dropout")]
+    first = compare(runs).steps[0]
+    assert first.title == "More seeds"
+    assert [line.split("--seed ")[1] for line in first.command.splitlines()] == ["0", "2", "0", "2"]
+    assert command(runs[1], seed=0).startswith("python -m fer train --recipe dropout --dataset fer2013")
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(store: RunStore) -> None:
+    write_run(store, "a", CURVE)
+    write_run(store, "b", CURVE[:2], recipe="dropout")
+
+
+def test_fer_compare_writes_what_it_is_asked_for(two: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    assert main(["compare", "b", "--baseline", "a", "--html", str(page), "--markdown", str(text)]) == 0
+    said = capsys.readouterr().out
+    assert page.read_text().startswith("<!doctype html>")
+    assert text.read_text().startswith("# Comparison with a\n")
+    assert "No verdict: b has no saved predictions on val." in said
+    assert f"written: {page}" in said
+
+
+def test_fer_compare_prints_one_json_document(two: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "a", "b", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["baseline"], [g["id"] for g in value["groups"]]) == ("a", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "gone"], "There is no run 'gone'"),
+        (["a", "--baseline", "gone"], "There is no run 'gone'"),
+        (["a", "--html", "/nowhere/at/all/r.html"], "cannot be written"),
+        (["a", "--split", "vel"], "There is no split 'vel'"),
+    ],
+)
+def test_fer_compare_says_what_is_wrong(
+    two: None, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_fer_compare_leaves_torch_alone(two: None) -> None:
+    code = "import sys; from fer.cli import main; main(['compare', 'a', 'b']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

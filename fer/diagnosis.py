@@ -70,9 +70,10 @@ class Finding:
 def diagnose(run: Run) -> tuple[Finding, ...]:
     """What the rules find in one run, in their order; nothing before the first epoch, unless it failed there.
 
-    A run that still trains is judged by what lasts: that it turned, drifted or diverged; not that it is not done.
+    A run that still trains is judged by what lasts: that it turned, drifted or diverged; not that it is not done. An
+    ensemble was not trained and has no curve to say anything.
     """
-    if run.config is None:
+    if run.config is None or run.members:
         return ()
     found = (rule(run) for rule in _RULES)
     return tuple(f for f in found if f is not None)
@@ -437,12 +438,13 @@ class Together:
 def diagnose_together(runs: Sequence[Run]) -> tuple[Together, ...]:
     """What a reader of several runs must know before believing that their figures can be compared."""
     usable = [r for r in runs if r.config]
+    trained = [r for r in usable if not r.members]
     found = [
         _other_data(usable),
         _other_loss(usable),
-        *map(_identical, twins(usable)),
-        *_repeats(usable),
-        _harder(usable),
+        *map(_identical, twins(trained)),
+        *_repeats(trained),
+        _harder(trained),
     ]
     return tuple(t for t in found if t is not None)
 
@@ -480,7 +482,7 @@ def _repeats(runs: Sequence[Run]) -> list[Together]:
     alike: dict[Any, list[Run]] = {}
     for run in runs:
         if run.config and run.metrics:
-            alike.setdefault((run.config.experiment, run.config.seed, data_key(run)), []).append(run)
+            alike.setdefault((run.experiment, run.config.seed, data_key(run)), []).append(run)
     return [_repeat(same) for same in alike.values() if len(same) > 1]
 
 

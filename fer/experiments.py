@@ -285,16 +285,15 @@ def setting_text(value: Any) -> str:
 def groups(runs: Sequence[Run], *, single: bool = False) -> list[Group]:
     """The experiments among these runs, in the order of their first run; `single`: each run by itself.
 
-    Runs in state `broken` are left out. Data that changed under the same name makes another group.
+    Runs in state `broken` are left out. Data that changed under the same name makes another group; an
+    ensemble is a group of its own.
     """
     usable = [r for r in runs if r.config]
     if single:
         return [Group(label, (run,)) for run, label in zip(usable, labels(usable), strict=True)]
     found: dict[Any, list[Run]] = {}
     for run in usable:
-        assert run.config
-        key = (run.config.experiment, data_key(run), run.record.get("kind", "run"))
-        found.setdefault(key, []).append(run)
+        found.setdefault((run.experiment, data_key(run)), []).append(run)
     members = [tuple(sorted(g, key=lambda r: (r.config.seed if r.config else 0, r.created))) for g in found.values()]
     return [Group(label, g) for g, label in zip(members, _group_labels(members), strict=True)]
 

@@ -78,7 +78,11 @@ class Comparison:
     @cached_property
     def steps(self) -> list[Step]:
         """What to try next: seeds where they are missing, then the remedies of the best group and of the others, each once."""
-        few = [g for g in self.groups if g.n < MIN_SEEDS and any(v.kind == "networks" for v in self.verdicts)]
+        few = [
+            g
+            for g in self.groups
+            if g.n < MIN_SEEDS and not g.runs[0].members and any(v.kind == "networks" for v in self.verdicts)
+        ]
         found = [_more_seeds(few)] if few else []
         seen = {g.recipe for g in self.groups}
         for group in [*self.ranked, *(g for g in self.groups if g not in self.ranked)]:

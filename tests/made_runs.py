@@ -31,6 +31,7 @@ def write_run(
     report: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
+    members: Sequence[str] = (),
     **settings: Any,
 ) -> Run:
     """A whole run. rows: one an epoch, what is not given filled in; settings: by dotted path, `__` for the dot."""
@@ -42,7 +43,8 @@ def write_run(
     folder.mkdir(parents=True)
     record = {
         "schema": 1,
-        "kind": "run",
+        "kind": "ensemble" if members else "run",
+        "members": list(members),
         "recipe": recipe,
         "data": {"fingerprint": fingerprint, "synthetic": False, "split_note": None},
         "created": created,

@@ -261,6 +261,20 @@ def test_more_seeds_are_asked_for_where_there_are_too_few(store: RunStore) -> No
     assert command(runs[1], seed=0).startswith("python -m fer train --recipe dropout --dataset fer2013")
 
 
+def test_an_ensemble_is_compared_and_not_diagnosed(store: RunStore) -> None:
+    labels, ok = np.zeros(50, dtype=np.int64), np.arange(50) < 25
+    saved: dict[str, Any] = {"logits": logits_of(ok, labels), "labels": labels}
+    row = [{"val_top1": 0.5, "train_top1": 0.99}]
+    runs = [write_run(store, r, row, recipe=r, **saved) for r in ("baseline", "dropout")]
+    runs += [write_run(store, f"both-{i}", row, members=["baseline", "dropout"], **saved) for i in range(2)]
+    of = compare(runs)
+    assert [g.label for g in of.groups] == ["baseline", "dropout", "both-0", "both-1"]
+    assert [v.kind for v in of.verdicts] == ["networks"] * 3
+    assert of.findings["both-0"] == () and of.findings["dropout"]
+    assert len(of.steps[0].command.splitlines()) == 4  # two more seeds of each network, none of an ensemble
+    assert not any("both-" in t.sentence for t in of.together)
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 

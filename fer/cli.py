@@ -25,6 +25,7 @@ from typer.exceptions import Abort, Exit, TyperException
 import fer
 from fer.config import Config, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
+from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
 from fer.runs import Run, RunStore
 
@@ -291,7 +292,10 @@ def compare(
 
 @app.command()
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Photos, or face crops of 48x48 pixels.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Photos, folders of photos, patterns, or face crops of 48x48 pixels."),
+    ],
     run: Annotated[
         str | None, typer.Option(help="The run to ask. Default: the best one trained on photographs.")
     ] = None,
@@ -299,24 +303,60 @@ def predict(
         bool, typer.Option("--whole", help="Take each picture as one face, without looking for faces.")
     ] = False,
     tta: TtaOption = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one row a face as CSV, too.")] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each photo with its boxes as PNG into this folder, too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Say what the faces in photos look like to a trained network."""
-    from fer.predict import Predictor, default_run, predict_file
+    from fer.predict import Predictor, default_run, picture_paths, predict_path
+    from fer.results import as_csv, result_rows
 
     store = RunStore()
     predictor = Predictor(run or default_run(store), store, tta=tta)
-    found = [predict_file(predictor, path, whole=whole) for path in images]
+    if predictor.run.synthetic and not as_json:
+        print(f"Note: {predictor.run.id} was trained on synthetic faces; its answers about photographs mean little.")
+    found = []
+    with _bar("looking", as_json) as progress:
+        paths = picture_paths(images)
+        for done, path in enumerate(paths):
+            progress(done, len(paths))
+            entry, photo = predict_path(predictor, path, whole=whole)
+            found.append(entry)
+            if annotate and photo is not None:
+                _annotate(annotate, photo, entry, len(found))
+    if csv:
+        _write(csv, as_csv([{"run": predictor.run.id, **row} for row in result_rows(found, predictor.classes)]))
     if as_json:
         _print_json(found)
     else:
-        if predictor.run.synthetic:
-            print(
-                f"Note: {predictor.run.id} was trained on synthetic faces; its answers about photographs mean little."
-            )
         for entry in found:
             _print_prediction(entry)
     return 2 if all("error" in entry for entry in found) else 0
+
+
+def _annotate(folder: Path, photo: Any, entry: Mapping[str, Any], number: int) -> None:
+    from fer.plots.predictions import annotated
+
+    _make_folder(folder)
+    words = [(face["label"], face["unsure"]) for face in entry["faces"]]
+    content = annotated(photo, [tuple(face["box"]) for face in entry["faces"]], words)
+    _write(folder / f"{number:04d}-{Path(entry['image']).stem[:80]}.png", content)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FerError(f"The folder {folder} cannot be made: {error.strerror}. Choose another.") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_bytes_atomic(path, content)
+    except OSError as error:
+        raise FerError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
 
 
 @app.command()
@@ -484,7 +524,7 @@ def data_import(
     from fer.data.read import import_path
 
     replaced = check_new_name(name) in prepared()
-    with _import_bar(as_json) as progress:
+    with _bar("reading", as_json) as progress:
         data = import_path(path, name, skip_bad=skip_bad, progress=progress)
     saved = save(data)
     if as_json:
@@ -701,10 +741,10 @@ class _TrainingBars:
 
 
 @contextlib.contextmanager
-def _import_bar(as_json: bool) -> Iterator[Any]:
+def _bar(what: str, as_json: bool) -> Iterator[Any]:
     terminal = sys.stdout.isatty() and not as_json
-    with Bars(TextColumn("reading"), BarColumn(), MofNCompleteColumn(), disable=not terminal) as bars:
-        task = bars.add_task("reading", total=None)
+    with Bars(TextColumn(what), BarColumn(), MofNCompleteColumn(), disable=not terminal) as bars:
+        task = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -852,8 +892,9 @@ def _print_prediction(entry: dict[str, Any]) -> None:
     for i, face in enumerate(entry.get("faces", []), 1):
         ranked = sorted(face["probs"].items(), key=lambda kv: -kv[1])
         x, y, w, h = face["box"]
+        answer = "unsure, most like" if face["unsure"] else "looks"
         print(
-            f"{entry['image']}: face {i} at {x},{y} {w}x{h} looks {ranked[0][0]}: "
+            f"{entry['image']}: face {i} at {x},{y} {w}x{h} {answer} {ranked[0][0]}: "
             + ", ".join(f"{c} {p:.0%}" for c, p in ranked)
         )
 

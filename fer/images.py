@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -24,6 +25,17 @@ from fer.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 ALLOWED = "JPEG, PNG, WebP, BMP, TIFF or GIF"
+EXTENSIONS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".gif": "GIF",
+}
 MAX_PIXELS = 100_000_000
 MAX_PHOTO_BYTES = 20 * 1024 * 1024
 _BACKGROUND = 255  # white stands behind transparent pixels, as on a page
@@ -103,6 +115,21 @@ def read_image(
     Raises ImageError: empty, too large, not one of the six formats, truncated or damaged.
     """
     return read_with_info(content, name=name, max_pixels=max_pixels, max_bytes=max_bytes, min_side=min_side)[0]
+
+
+def read_photo(content: bytes, name: str, *, max_bytes: int = MAX_PHOTO_BYTES) -> np.ndarray:
+    """A photo that somebody sent, as (H, W) or (H, W, 3) uint8: `read_image` for a file whose name's ending must agree
+    with what it holds. Raises ImageError."""
+    ending = PurePosixPath(name).suffix.lower()
+    if ending not in EXTENSIONS:
+        raise ImageError(f"'{shown_name(name)}' does not end like a picture. Endings allowed: {', '.join(EXTENSIONS)}.")
+    image, info = read_with_info(content, name=name, max_bytes=max_bytes)
+    if info.format != EXTENSIONS[ending]:
+        right = next(e for e, kind in EXTENSIONS.items() if kind == info.format)
+        raise ImageError(
+            f"'{shown_name(name)}' ends in {ending} but holds a {info.format} picture. Rename it to end in {right}."
+        )
+    return np.asarray(image)
 
 
 def read_with_info(

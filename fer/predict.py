@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +13,22 @@ import torch
 
 from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import Scorer
-from fer.faces import crop_face, find_faces, is_face_crop, whole_face
-from fer.images import MAX_PHOTO_BYTES, read_image
+from fer.faces import Box, Face, crop_face, find_faces, is_face_crop, whole_face
+from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
 from fer.metrics import softmax
-from fer.runs import Run, RunStore, by_merit
+from fer.runs import TTA, Run, RunStore, by_merit
+from fer.selective import threshold_of
 
 
 @dataclass(frozen=True)
 class FacePrediction:
     """One face: its box (x, y, width, height) in pixels of the upright photo, the crop (48, 48) uint8 that the network
-    saw, and a probability for each class, 0 to 1."""
+    saw, a probability for each class, 0 to 1, and whether the most probable one is below what the run answers at."""
 
-    box: tuple[int, int, int, int]
+    box: Box
     crop: np.ndarray
     probs: dict[str, float]
+    unsure: bool = False
 
     @property
     def label(self) -> str:
@@ -37,7 +41,13 @@ class FacePrediction:
         return self.probs[self.label]
 
     def to_json(self) -> dict[str, Any]:
-        return {"box": list(self.box), "label": self.label, "confidence": self.confidence, "probs": self.probs}
+        return {
+            "box": list(self.box),
+            "label": self.label,
+            "confidence": self.confidence,
+            "unsure": self.unsure,
+            "probs": self.probs,
+        }
 
 
 class Predictor:
@@ -52,6 +62,7 @@ class Predictor:
         self.run: Run = (store or RunStore()).get(run_id)
         self.scorer = Scorer.load(self.run, tta=tta)
         self.temperature = self.run.temperature(tta=tta)
+        self.threshold = threshold_of(self.run, tta=tta)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -64,34 +75,81 @@ class Predictor:
             raise ValueError(f"expected (N, 48, 48) uint8, got {faces.shape} {faces.dtype}")
         return softmax(self.scorer.logits(torch.from_numpy(np.ascontiguousarray(batch))), self.temperature)
 
-    def predict_photo(self, photo: np.ndarray, *, whole: bool = False) -> list[FacePrediction]:
+    def predict_photo(self, photo: np.ndarray, *, whole: bool = False, box: Box | None = None) -> list[FacePrediction]:
         """The faces found in a photo (H, W) or (H, W, 3) uint8, biggest first; empty where none is found.
 
-        A picture of 48x48 pixels is taken as a face crop; `whole` takes any picture as one face.
+        A picture of 48x48 pixels is taken as a face crop; `whole` takes any picture as one face, and `box` is a face's
+        place set by hand: x, y, width, height in pixels. Raises ValueError for a box without a pixel of the photo.
         """
         height, width = photo.shape[:2]
-        if whole or is_face_crop(photo):
-            boxes, crops = [(0, 0, width, height)], [whole_face(photo)]
+        if box is not None:
+            faces, crops = [Face(box, 0.0)], [crop_face(photo, box, margin=0.0)]
+        elif whole or is_face_crop(photo):
+            faces, crops = [Face((0, 0, width, height), 0.0)], [whole_face(photo)]
         else:
-            boxes = [face.box for face in find_faces(photo)]
-            crops = [crop_face(photo, box) for box in boxes]
-        if not crops:
+            faces = find_faces(photo)
+            crops = [crop_face(photo, face.box, angle=face.angle) for face in faces]
+        return self.judge(crops, [face.box for face in faces])
+
+    def judge(self, crops: Sequence[np.ndarray], boxes: Sequence[Box]) -> list[FacePrediction]:
+        """The answers about face crops (48, 48) uint8 that were cut out already, in their order."""
+        if not len(crops):
             return []
-        probs = self.predict(np.stack(crops))
-        return [
-            FacePrediction(box, crop, {c: float(p) for c, p in zip(self.classes, row, strict=True)})
-            for box, crop, row in zip(boxes, crops, probs, strict=True)
-        ]
+        rows = self.predict(np.stack(crops))
+        return [self._answer(box, crop, row) for box, crop, row in zip(boxes, crops, rows, strict=True)]
+
+    def precision(self, label: str) -> float | None:
+        """How often the run is right on val when it says this label, from its report; None where there is none."""
+        for split in ("val" + TTA * self.scorer.tta, "val"):
+            found = (self.run.report(split) or {}).get("per_class", {}).get(label)
+            if found:
+                return float(found["precision"])
+        return None
+
+    def _answer(self, box: Box, crop: np.ndarray, row: np.ndarray) -> FacePrediction:
+        probs = {c: float(p) for c, p in zip(self.classes, row, strict=True)}
+        unsure = self.threshold is not None and self.threshold.unsure(max(probs.values()))
+        return FacePrediction(box, crop, probs, unsure)
 
 
 def predict_file(predictor: Predictor, path: str, *, whole: bool = False) -> dict[str, Any]:
     """One entry of `predict --json`: {image, width, height, faces}, or {image, error} where it cannot be read."""
+    entry, _photo = predict_path(predictor, path, whole=whole)
+    return entry
+
+
+def predict_path(predictor: Predictor, path: str, *, whole: bool = False) -> tuple[dict[str, Any], np.ndarray | None]:
+    """What `predict_file` gives, and the photo itself, (H, W) or (H, W, 3) uint8, to draw on; None where it cannot be read."""
     try:
-        photo = np.asarray(read_image(_read(Path(path)), name=Path(path).name, max_bytes=MAX_PHOTO_BYTES))
+        photo = read_photo(_read(Path(path)), Path(path).name)
     except FerError as error:
-        return {"image": path, "error": str(error)}
+        return {"image": path, "error": str(error)}, None
     faces = predictor.predict_photo(photo, whole=whole)
-    return {"image": path, "width": photo.shape[1], "height": photo.shape[0], "faces": [f.to_json() for f in faces]}
+    size = {"width": photo.shape[1], "height": photo.shape[0]}
+    return {"image": path, **size, "faces": [f.to_json() for f in faces]}, photo
+
+
+def picture_paths(arguments: Sequence[str]) -> list[str]:
+    """The files that are meant: a folder's pictures (not those of folders below), what a pattern such as 'a/*.jpg' matches, and
+    any other path as it is. Sorted within each argument, none twice. Raises ImageError for a folder or pattern without one.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+            if not inside:
+                raise ImageError(
+                    f"The folder '{argument}' holds no picture. Endings looked for: {', '.join(EXTENSIONS)}."
+                )
+        elif not path.exists() and glob.has_magic(argument):
+            inside = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())
+            if not inside:
+                raise ImageError(f"No file matches '{argument}'.")
+        else:
+            inside = [argument]
+        found += inside
+    return list(dict.fromkeys(found))
 
 
 def default_run(store: RunStore) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,12 +23,18 @@ _LOOKS = {
 }
 _BOX, _OUTLINE = "#ffd23f", "#10161d"  # bright on dark, so that a box is seen on any photo
 _VIEW_SIDE = 1280  # pixels: the longer side of a photo as it is shown
+_COLD, _HOT = np.array([120.0, 20.0, 90.0]), np.array([255.0, 220.0, 40.0])  # RGB: dark purple to yellow
 _BAR = 25  # pixels of height a class
 
 
 def looks(label: str) -> str:
     """A class in words that claim only what is seen: 'looks happy', never 'is happy'."""
     return _LOOKS.get(label, f"looks like '{label}'")
+
+
+def says(label: str, unsure: bool) -> str:
+    """The answer in words: 'looks happy', or 'unsure' where the probabilities do not support a label."""
+    return "unsure" if unsure else looks(label)
 
 
 def probability_bars(probs: Mapping[str, float], *, dark: bool) -> go.Figure:
@@ -82,6 +89,34 @@ def boxed(photo: np.ndarray, boxes: Sequence[tuple[int, int, int, int]]) -> Imag
         if box[2:] != (photo.shape[1], photo.shape[0]):
             _draw_box(draw, [v * scale for v in box], str(number), line)
     return view
+
+
+def annotated(
+    photo: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], words: Sequence[tuple[str, bool]]
+) -> bytes:
+    """The photo in its own size as PNG, each face with its box, its number and its label in words.
+
+    words: (label, whether unsure) for each box. A box as large as the photo is not drawn; nothing but pixels is written.
+    """
+    view = Image.fromarray(photo).convert("RGB")
+    draw = ImageDraw.Draw(view)
+    line = max(2, round(max(view.size) / 400))
+    for number, (box, (label, unsure)) in enumerate(zip(boxes, words, strict=True), start=1):
+        if box[2:] != view.size:
+            _draw_box(draw, box, f"{number} {says(label, unsure)}", line)
+    content = io.BytesIO()
+    view.save(content, "PNG", compress_level=4)
+    return content.getvalue()
+
+
+def heat_over(crop: np.ndarray, heat: np.ndarray, times: int = 4) -> Image.Image:
+    """The crop (H, W) uint8 with a map (H, W), 0 to 1, laid over it: the more yellow a place, the more it speaks for the label."""
+    side = crop.shape[1] * times, crop.shape[0] * times
+    grey = np.asarray(Image.fromarray(crop).resize(side, Image.Resampling.BICUBIC), np.float32)[..., None]
+    smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(side, Image.Resampling.BILINEAR))[..., None]
+    strength = 0.75 * np.clip(smooth, 0, 1)
+    colour = _COLD + (_HOT - _COLD) * np.clip(smooth, 0, 1)
+    return Image.fromarray(np.rint((1 - strength) * grey + strength * colour).astype(np.uint8))
 
 
 def enlarged(crop: np.ndarray, times: int = 4) -> Image.Image:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from starlette.formparsers import MultiPartParser
 
 from fer.errors import FerError
-from fer.images import MAX_PHOTO_BYTES
+from fer.photos import MAX_ZIP_BYTES
 from fer.runs import ACTIVE, Run, RunStore
 
 
@@ -68,8 +68,9 @@ PAGES = {
 # What becomes a link, an icon or a typographic sign: `a:b`, `www.`, `a@b`, `->`, `<-`, `--`, `>=`, `<=`, `~=`.
 _LIVE = re.compile(r":(?=\S)|w(?=ww\.)|@(?=\w)|-(?=[->])|<(?=[-=])|[>~](?==)", re.IGNORECASE)
 
-# Starlette writes an upload of more than 1 MB to a temporary file while it arrives; a photo shall stay in memory.
-MultiPartParser.spool_max_size = MAX_PHOTO_BYTES + 1024 * 1024
+# Starlette writes an upload of more than 1 MB to a temporary file while it arrives; a photo shall stay in memory,
+# in a zip too.
+MultiPartParser.spool_max_size = MAX_ZIP_BYTES + 1024 * 1024
 
 _VISITS: Counter[str] = Counter()
 

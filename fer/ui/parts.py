@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import plotly.graph_objects as go
 import streamlit as st
 
 from fer.plots.style import PLOT_CONFIG
 from fer.recipes import RECIPES
+from fer.results import harmless as harmless  # for pages that hand out tables
 from fer.runs import Run
 from fer.ui.frame import plain
 
@@ -41,13 +40,6 @@ _STATE_COLOURS = {
     "lost": "orange",
     "broken": "red",
 }
-
-
-def harmless(value: Any) -> Any:
-    """A cell for a CSV: text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
-        return "'" + value
-    return value
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""The parts of the Predict page: which run, which pictures, and the answer about each.
+"""The parts of the Predict page: which networks, which pictures, and the answer about each.
 
 Photos stay in the memory of the session that sent them: what was worked out lies in its session state, never in a cache
 that sessions share, and nothing is written to disk. Only networks are shared.
@@ -7,9 +7,11 @@ that sessions share, and nothing is written to disk. Only networks are shared.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,47 +22,104 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from fer.data.dataset import CLASSES, prepared
 from fer.data.sample import draw_face
 from fer.errors import ImageError
-from fer.images import MAX_PHOTO_BYTES, read_image
-from fer.plots.predictions import bars_alt, boxed, enlarged, looks, probability_bars
+from fer.images import EXTENSIONS, read_photo
+from fer.photos import MAX_ZIP_BYTES, Photo, is_zip, unzip
+from fer.plots.predictions import annotated, boxed, says
+from fer.results import as_csv, harmless_rows, result_rows
 from fer.runs import Run, RunStore, by_merit
-from fer.ui.frame import dark, plain
+from fer.ui.frame import plain
 from fer.ui.loaders import load_dataset, shown
-from fer.ui.parts import chart, data_notes, harmless, percent, pick_run
+from fer.ui.parts import data_notes, percent, pick_run
+from fer.ui.predict_face import Opinion, face_card
 
-if TYPE_CHECKING:  # these two import torch, which takes seconds: only once there is a picture to ask about
+if TYPE_CHECKING:  # these import torch, which takes seconds: only once there is a picture to ask about
     from fer.predict import FacePrediction, Predictor
 
 SOURCES = ("Photos", "Camera", "Example faces")
-MAX_PHOTOS = 20
-_TYPES = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "tif", "tiff", "gif"]
+MAX_PHOTOS = 200
+MOST_NETWORKS = 3
+_TYPES = [ending[1:] for ending in EXTENSIONS]
 _MOST_CARDS = 12  # faces of one photo shown in full; all of them are in the table
+_PHOTOS_A_PAGE = 5
 _VIEW_WIDTH, _VIEW_HEIGHT = 640, 560  # pixels on the screen, at most
-_ANSWERS = "predict-answers"
+_ANSWERS, _ZIPS, _STOPPED = "predict-answers", "predict-zips", "predict-stopped"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A picture that a visitor sent: a key that is its own in this session, its name, and its bytes or why it has none."""
+
+    key: str
+    name: str
+    file: UploadedFile | None = None
+    packed: Photo | None = None
+
+    @property
+    def error(self) -> str:
+        return self.packed.error if self.packed else ""
+
+    @property
+    def content(self) -> bytes:
+        return self.packed.content if self.packed else self.file.getvalue() if self.file else b""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is shown of one photo: its boxed picture as JPEG and its faces, or why there is none."""
+    """What is shown of one photo: its boxed picture as JPEG, its faces, what other networks say of each, or why there is none."""
 
     name: str
     width: int = 0
     height: int = 0
     view: bytes = b""
     faces: tuple[FacePrediction, ...] = ()
+    others: Mapping[str, tuple[FacePrediction, ...]] = field(default_factory=dict)
     error: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """As `predict --json` has it."""
+        if self.error:
+            return {"image": self.name, "error": self.error}
+        faces = [face.to_json() for face in self.faces]
+        for run_id, theirs in self.others.items():
+            for mine, other in zip(faces, theirs, strict=True):
+                mine.setdefault("others", {})[run_id] = {k: v for k, v in other.to_json().items() if k != "box"}
+        return {"image": self.name, "width": self.width, "height": self.height, "faces": faces}
 
-# --- the run
+
+# --- the networks
 
 
-def choose_run(everything: Sequence[Run]) -> Run | None:
-    """The run to ask, the best one trained on photographs first; None where no run has weights."""
+def choose_runs(everything: Sequence[Run]) -> tuple[list[Run], bool]:
+    """The runs to ask, the main one first and the best one by default, and whether to average over ten views; no run where
+    none has weights."""
     runs = [r for r in shown(everything) if r.has_weights]
+    if not runs:
+        return [], False
     best = next((r.id for r in by_merit(runs)), None)
-    ordered = sorted(runs, key=lambda r: r.id != best)
-    return pick_run(
-        "Network", ordered, default=best, help="A run with saved weights; those of its best epoch are asked."
-    )
+    wide, narrow = st.columns([4, 1], vertical_alignment="bottom")
+    with wide:
+        main = pick_run(
+            "Network",
+            sorted(runs, key=lambda r: r.id != best),
+            default=best,
+            help="A run with saved weights; those of its best epoch are asked.",
+        )
+    with narrow, st.popover("Options", icon=":material/tune:", width="stretch"):
+        others = st.multiselect(
+            "Ask other networks too",
+            [r.id for r in runs if main and r.id != main.id],
+            max_selections=MOST_NETWORKS - 1,
+            format_func=lambda i: next(r.name for r in runs if r.id == i),
+            key="predict-others",
+            help="They judge the same faces, side by side with the first.",
+        )
+        tta = st.toggle(
+            "Average over ten views",
+            key="predict-tta",
+            help="Each face is shown ten times, mirrored and moved a little. Somewhat more often right, ten times the work.",
+        )
+    by_id = {r.id: r for r in runs}
+    return ([main] if main else []) + [by_id[i] for i in others if i in by_id], bool(tta)
 
 
 def what_it_learned(run: Run) -> None:
@@ -78,19 +137,40 @@ def what_it_learned(run: Run) -> None:
         data_notes([run])
 
 
-def load_predictor(store: RunStore, run: Run) -> Predictor:
-    """The run's network, shared by all sessions and read again when its weights change. Raises CheckpointError."""
-    path = run.path / "best.safetensors"
-    stat = path.stat() if path.is_file() else None
-    identity = (stat.st_ino, stat.st_mtime_ns, stat.st_size) if stat else None
-    return _load_predictor(run.id, str(store.root), identity)
+def load_predictors(store: RunStore, runs: Sequence[Run], *, tta: bool = False) -> list[Predictor]:
+    """The runs' networks, shared by all sessions and read again when weights or reports change. Raises CheckpointError."""
+    return [_load_predictor(run.id, str(store.root), tta, _identity(store, run)) for run in runs]
+
+
+def _identity(store: RunStore, run: Run) -> tuple[Any, ...]:
+    names = ("best.safetensors", "report.json", "report-local.json", "logits-val.npz", "logits-val+tta.npz")
+    folders = [run.path, *(store.root / member for member in run.members)]
+    found = [path.stat() for folder in folders for name in names if (path := folder / name).is_file()]
+    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Loading the network")
-def _load_predictor(run_id: str, root: str, identity: tuple[int, ...] | None) -> Predictor:
+def _load_predictor(run_id: str, root: str, tta: bool, identity: tuple[Any, ...]) -> Predictor:
     from fer.predict import Predictor
 
-    return Predictor(run_id, RunStore(Path(root)))
+    return Predictor(run_id, RunStore(Path(root)), tta=tta)
+
+
+def price(predictor: Predictor) -> None:
+    """From which probability on the network answers, and what that costs."""
+    found = predictor.threshold
+    if found is None:
+        st.caption(
+            ":material/help: It was not evaluated on val here, so it never says *unsure*, and its probabilities are not calibrated."
+        )
+    elif found.top1 is None:
+        st.caption(
+            f":material/help: It is always *unsure*: on val its answers are right {percent(found.target, 0)} of the time at no probability."
+        )
+    else:
+        st.caption(
+            f":material/help: Below {percent(found.value, 0)} it is *unsure*. On val {percent(found.coverage, 0)} of the faces got an answer then, and {percent(found.top1, 0)} of these answers were right."
+        )
 
 
 # --- pictures in
@@ -109,26 +189,47 @@ def choose_source() -> str:
     )
 
 
-def receive(source: str) -> list[UploadedFile]:
-    """The photos that were uploaded, at most 20, or taken with the camera, which is opened only when it was chosen."""
+def receive(source: str) -> list[Sent]:
+    """The photos that were uploaded, those of zips too, at most 200, or the one taken with the camera, which is opened only
+    when it was chosen."""
     if source == "Camera":
         photo = st.camera_input(
             "Take a photo", key="camera", width=640, help="The photo goes to this program only and stays in memory."
         )
-        return [photo] if photo else []
-    photos = st.file_uploader(
-        "One or more photos",
-        type=_TYPES,
+        return [Sent(photo.file_id, photo.name, photo)] if photo else []
+    files = st.file_uploader(
+        "Photos, or a zip of photos",
+        type=[*_TYPES, "zip"],
         accept_multiple_files=True,
-        max_upload_size=MAX_PHOTO_BYTES // 2**20,
+        max_upload_size=MAX_ZIP_BYTES // 2**20,
         key="photos",
     )
-    if len(photos) > MAX_PHOTOS:
+    kept = st.session_state.get(_ZIPS, {})
+    st.session_state[_ZIPS] = {f.file_id: kept[f.file_id] for f in files if f.file_id in kept}
+    sent = [one for file in files for one in _sent(file)]
+    if len(sent) > MAX_PHOTOS:
         st.warning(
-            f"You chose {len(photos)} photos; the first {MAX_PHOTOS} are judged. Remove some to see the others.",
+            f"You chose {len(sent)} photos; the first {MAX_PHOTOS} are judged. Remove some to see the others.",
             icon=":material/info:",
         )
-    return photos[:MAX_PHOTOS]
+    return sent[:MAX_PHOTOS]
+
+
+def _sent(file: UploadedFile) -> list[Sent]:
+    """The file itself, or the pictures in it. What a zip holds is unpacked once a session and forgotten with its file."""
+    if not is_zip(file.name, b""):
+        return [Sent(file.file_id, file.name, file)]
+    zips = st.session_state[_ZIPS]
+    if file.file_id not in zips:
+        zips[file.file_id] = _unzipped(file)
+    return [Sent(f"{file.file_id}-{i}", photo.name, packed=photo) for i, photo in enumerate(zips[file.file_id])]
+
+
+def _unzipped(file: UploadedFile) -> list[Photo]:
+    try:
+        return unzip(file.getvalue(), file.name)
+    except ImageError as error:
+        return [Photo(file.name, error=str(error))]
 
 
 def invite(source: str) -> None:
@@ -150,36 +251,93 @@ def _choose_examples() -> None:
 # --- answers
 
 
-def judge(predictor: Predictor | None, photos: Sequence[UploadedFile]) -> list[Answer]:
-    """An answer for each photo. What this session has had answered is not worked out again, and forgotten with its photo."""
+def judge(predictors: Sequence[Predictor], photos: Sequence[Sent]) -> list[Answer | None]:
+    """An answer for each photo, None for one that the visitor's stop left out. What this session has had answered is not
+    worked out again, and forgotten with its photo."""
     known = st.session_state.get(_ANSWERS, {})
-    keys = [(predictor, p.file_id, bool(st.session_state.get(_whole_key(p)))) for p in photos]
-    missing = sum(key not in known for key in keys)
-    bar = st.progress(0.0, text="Looking for faces") if missing else None
-    current: dict[Any, Answer] = {}
-    for done, (key, photo) in enumerate(zip(keys, photos, strict=True)):
-        if bar and missing > 1:
-            bar.progress(done / len(photos), text=f"Looking for faces in photo {done + 1} of {len(photos)}")
-        current[key] = known.get(key) or answer(predictor, photo.getvalue(), photo.name, whole=key[2])
-    if bar:
-        bar.empty()
-    st.session_state[_ANSWERS] = current
-    return [current[key] for key in keys]
+    keys = [(tuple(predictors), p.key, bool(st.session_state.get(_whole_key(p))), _hand_box(p)) for p in photos]
+    st.session_state[_ANSWERS] = current = {key: known[key] for key in keys if key in known}
+    missing = [key for key in keys if key not in current]
+    if missing and predictors and not st.session_state.get(_STOPPED):
+        _work(predictors, dict(zip(keys, photos, strict=True)), missing, current)
+    if missing and st.session_state.get(_STOPPED):
+        st.info(
+            f"Stopped: {len(keys) - len(missing)} of {len(keys)} photos were looked at.", icon=":material/pause_circle:"
+        )
+        st.button("Go on", icon=":material/play_arrow:", on_click=_set_stopped, args=(False,))
+    elif not missing:
+        _set_stopped(False)
+    return [current.get(key) for key in keys]
 
 
-def answer(predictor: Predictor, content: bytes, name: str, *, whole: bool = False) -> Answer:
-    """The answer about one file; a file that cannot be read gets its sentence."""
+def _work(
+    predictors: Sequence[Predictor], photos: Mapping[Any, Sent], missing: list[Any], current: dict[Any, Answer]
+) -> None:
+    """Answer one photo after the other; each answer is kept at once, so that a stop loses none."""
+    place = st.empty()
+    with place.container():
+        bar = st.progress(0.0, text="Looking for faces")
+        if len(missing) > 1:
+            st.button("Stop", icon=":material/stop:", on_click=_set_stopped, args=(True,))
+    for done, key in enumerate(missing):
+        if len(missing) > 1:
+            bar.progress(done / len(missing), text=f"Looking for faces in photo {done + 1} of {len(missing)}")
+        photo = photos[key]
+        current[key] = answer(predictors, photo.content, photo.name, whole=key[2], box=key[3], error=photo.error)
+    place.empty()
+
+
+def _set_stopped(stopped: bool) -> None:
+    st.session_state[_STOPPED] = stopped
+
+
+def answer(
+    predictors: Sequence[Predictor],
+    content: bytes,
+    name: str,
+    *,
+    whole: bool = False,
+    box: tuple[int, int, int] | None = None,
+    error: str = "",
+) -> Answer:
+    """The answer about one file; a file that cannot be read gets its sentence.
+
+    box: set by hand: left, top and side in pixels.
+    """
+    if error:
+        return Answer(name, error=error)
     try:
-        photo = np.asarray(read_image(content, name=name, max_bytes=MAX_PHOTO_BYTES))
-    except ImageError as error:
-        return Answer(name, error=str(error))
-    faces = predictor.predict_photo(photo, whole=whole)
+        photo = read_photo(content, name)
+    except ImageError as unreadable:
+        return Answer(name, error=str(unreadable))
+    first = predictors[0]
+    faces = first.predict_photo(photo, whole=whole, box=(box[0], box[1], box[2], box[2]) if box else None)
+    others = {p.run.id: tuple(p.judge([f.crop for f in faces], [f.box for f in faces])) for p in predictors[1:]}
     view = io.BytesIO()
     boxed(photo, [face.box for face in faces]).save(view, "JPEG", quality=90)
-    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces))
+    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces), others)
 
 
-def show(photo: UploadedFile, found: Answer, number: int) -> None:
+def show_all(predictors: Sequence[Predictor], photos: Sequence[Sent], answers: Sequence[Answer | None]) -> None:
+    """The photos that were answered, a few at a time, in the order in which they were sent."""
+    pairs = [(p, a) for p, a in zip(photos, answers, strict=True) if a]
+    first = 0
+    if len(pairs) > _PHOTOS_A_PAGE:
+        pages = -(-len(pairs) // _PHOTOS_A_PAGE)
+        page = st.selectbox(
+            "Photos shown",
+            range(pages),
+            format_func=lambda i: (
+                f"{i * _PHOTOS_A_PAGE + 1} to {min(len(pairs), (i + 1) * _PHOTOS_A_PAGE)} of {len(pairs)}"
+            ),
+            width=220,
+        )
+        first = page * _PHOTOS_A_PAGE
+    for photo, found in pairs[first : first + _PHOTOS_A_PAGE]:
+        show(predictors, photo, found)
+
+
+def show(predictors: Sequence[Predictor], photo: Sent, found: Answer) -> None:
     """One photo with its boxes beside what is said about each face."""
     st.subheader(plain(found.name), anchor=False)
     if found.error:
@@ -189,39 +347,87 @@ def show(photo: UploadedFile, found: Answer, number: int) -> None:
     with left:
         st.image(found.view, width=_view_width(found), alt=_photo_alt(found))
         st.caption(f"{found.width:,} x {found.height:,} pixels. {_count(found)}.")
+        _offer_box(photo, found)
+        if found.faces:
+            st.download_button(
+                "Photo with boxes (PNG)",
+                partial(_annotated, photo, found),
+                file_name=f"{_safe_stem(found.name)}-faces.png",
+                mime="image/png",
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"png-{photo.key}",
+            )
     with right:
         _offer_whole(photo, found)
         for i, face in enumerate(found.faces[:_MOST_CARDS], start=1):
-            face_card(face, f"Face {i}" if len(found.faces) > 1 else "The face", key=f"{number}-{i}")
+            opinions = [Opinion(predictors[0], face)]
+            opinions += [Opinion(p, found.others[p.run.id][i - 1]) for p in predictors[1:]]
+            face_card(opinions, f"Face {i}" if len(found.faces) > 1 else "The face", key=f"{photo.key}-{i}")
         if len(found.faces) > _MOST_CARDS:
             st.caption(f"The {len(found.faces) - _MOST_CARDS} smaller faces are in the table below.")
 
 
-def face_card(face: FacePrediction, who: str, *, key: str, note: str = "") -> None:
-    """A face: what it looks like, how probable that is, the crop that the network saw and all probabilities."""
-    with st.container(border=True):
-        st.markdown(f"**{who} {plain(looks(face.label))}** with {percent(face.confidence, 1)} probability")
-        if note:
-            st.caption(note)
-        small, wide = st.columns([1, 3], vertical_alignment="center")
-        small.image(enlarged(face.crop), width=112, alt="The 48 by 48 grey pixels that the network saw")
-        with wide:
-            chart(probability_bars(face.probs, dark=dark()), key=f"bars-{key}", alt=bars_alt(face.probs))
+def _annotated(photo: Sent, found: Answer) -> bytes:
+    words = [(face.label, face.unsure) for face in found.faces]
+    return annotated(read_photo(photo.content, photo.name), [face.box for face in found.faces], words)
 
 
-def _offer_whole(photo: UploadedFile, found: Answer) -> None:
+def _safe_stem(name: str) -> str:
+    """The name for a download: letters, digits, '-' and '_' of the photo's own name."""
+    stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in PurePosixPath(name).stem)
+    return stem.strip("-")[:60] or "photo"
+
+
+def _offer_whole(photo: Sent, found: Answer) -> None:
     key = _whole_key(photo)
     if not found.faces:
         st.info(
-            "**No face found.** Faces must look roughly at the camera, stand upright and be wider than about 4 % of the photo. If the picture is a single face, judge it whole.",
+            "**No face found.** Faces must look roughly at the camera, be wider than about 4 % of the photo and not lie on their side. If the picture is a single face, judge it whole, or set the box by hand below the photo.",
             icon=":material/search_off:",
         )
     if not found.faces or st.session_state.get(key):
         st.toggle("Use the whole picture as a face", key=key)
 
 
-def _whole_key(photo: UploadedFile) -> str:
-    return f"whole-{photo.file_id}"
+def _offer_box(photo: Sent, found: Answer) -> None:
+    """Sliders for a square set by hand; the photo shows it as it is moved."""
+    if (found.width, found.height) == (48, 48) or st.session_state.get(_whole_key(photo)):
+        return
+    if not st.toggle("Set the box by hand", key=_hand_key(photo), help="Where a face was missed, or its box is off."):
+        return
+    shorter = min(found.width, found.height)
+    side, left, top = _hand_keys(photo)
+    start = found.faces[0].box if found.faces else (found.width // 4, found.height // 4, shorter // 2, shorter // 2)
+    st.session_state.setdefault(side, min(shorter, max(start[2:])))
+    st.session_state.setdefault(left, min(found.width - 1, start[0]))
+    st.session_state.setdefault(top, min(found.height - 1, start[1]))
+    if shorter > 1:
+        st.slider("Side of the square, pixels", 1, shorter, key=side)
+    if found.width > 1:
+        st.slider("From the left, pixels", 0, found.width - 1, key=left)
+    if found.height > 1:
+        st.slider("From the top, pixels", 0, found.height - 1, key=top)
+
+
+def _hand_box(photo: Sent) -> tuple[int, int, int] | None:
+    """Left, top and side that the visitor has set, None while the box is not set by hand."""
+    side, left, top = (st.session_state.get(key) for key in _hand_keys(photo))
+    if not st.session_state.get(_hand_key(photo)) or side is None:
+        return None
+    return int(left or 0), int(top or 0), int(side)
+
+
+def _whole_key(photo: Sent) -> str:
+    return f"whole-{photo.key}"
+
+
+def _hand_key(photo: Sent) -> str:
+    return f"hand-{photo.key}"
+
+
+def _hand_keys(photo: Sent) -> tuple[str, str, str]:
+    return f"hand-side-{photo.key}", f"hand-left-{photo.key}", f"hand-top-{photo.key}"
 
 
 def _count(found: Answer) -> str:
@@ -235,7 +441,7 @@ def _photo_alt(found: Answer) -> str:
     if not found.faces:
         return "The photo; no face was found in it"
     return "The photo. " + "; ".join(
-        f"face {i} {looks(f.label)}" for i, f in enumerate(found.faces[:_MOST_CARDS], start=1)
+        f"face {i} {says(f.label, f.unsure)}" for i, f in enumerate(found.faces[:_MOST_CARDS], start=1)
     )
 
 
@@ -248,8 +454,9 @@ def _view_width(found: Answer) -> int:
 # --- examples
 
 
-def examples(predictor: Predictor) -> None:
+def examples(predictors: Sequence[Predictor]) -> None:
     """One face of each class with its label and the network's answer."""
+    predictor = predictors[0]
     run = predictor.run
     turn = st.session_state.get("examples-turn", 0)
     own = run.data_name in prepared()
@@ -264,20 +471,20 @@ def examples(predictor: Predictor) -> None:
         st.markdown(
             f"One face of each expression, drawn by FER Lab: **synthetic**. This network was trained on photographs, and its data set {plain(run.data_name)} is not prepared here, so expect mistakes."
         )
-    probs = predictor.predict(np.stack(faces))
+    box = (0, 0, 48, 48)
+    found = [p.judge(faces, [box] * len(faces)) for p in predictors]
     columns = st.columns(2)
-    for i, (crop, label, row) in enumerate(zip(faces, labels, probs, strict=True)):
+    for i, label in enumerate(labels):
+        opinions = [Opinion(p, theirs[i]) for p, theirs in zip(predictors, found, strict=True)]
         with columns[i % 2]:
-            _example_card(predictor, crop, label, row, key=f"example-{turn}-{i}")
+            _example_card(opinions, label, key=f"example-{turn}-{i}")
     columns[len(faces) % 2].button("Show other faces", icon=":material/refresh:", on_click=_next_examples)
 
 
-def _example_card(predictor: Predictor, crop: np.ndarray, label: str, probs: np.ndarray, *, key: str) -> None:
-    from fer.predict import FacePrediction
-
-    face = FacePrediction((0, 0, 48, 48), crop, dict(zip(predictor.classes, map(float, probs), strict=True)))
-    agrees = ":material/check: As labelled" if face.label == label else f":material/close: Labelled {plain(label)}"
-    face_card(face, "This face", key=key, note=agrees)
+def _example_card(opinions: list[Opinion], label: str, *, key: str) -> None:
+    agrees = opinions[0].face.label == label
+    note = ":material/check: As labelled" if agrees else f":material/close: Labelled {plain(label)}"
+    face_card(opinions, "This face", key=key, note=note)
 
 
 def _own_faces(run: Run, turn: int) -> tuple[list[np.ndarray], list[str]]:
@@ -302,80 +509,62 @@ def _next_examples() -> None:
 # --- all answers as a table
 
 
-def results(answers: Sequence[Answer], classes: Sequence[str], run: Run) -> None:
-    """All faces of all photos in one table, and as CSV. The table is harmless too: its own menu saves it as CSV."""
-    rows = result_rows(answers, classes)
+def results(answers: Sequence[Answer | None], classes: Sequence[str], run: Run) -> None:
+    """All faces of all photos in one table, as CSV and as JSON. The table is harmless too: its own menu saves it as CSV."""
+    entries = [found.to_json() for found in answers if found]
+    rows = result_rows(entries, classes)
     if not rows:
         return
     st.subheader("All results", anchor=False)
-    shown = pd.DataFrame(_harmless_rows(rows)).drop(
-        columns=["run", "width", "height", "x", "y", "box_width", "box_height"], errors="ignore"
-    )
-    numbers = [c for c in ("confidence", *classes) if c in shown]
-    shown[numbers] = shown[numbers].apply(pd.to_numeric, errors="coerce") * 100
+    table = pd.DataFrame(harmless_rows(rows)).drop(columns=["width", "height", "x", "y", "box_width", "box_height"])
+    numbers = [c for c in ("confidence", *classes) if c in table]
+    table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce") * 100
+    table["unsure"] = table["unsure"].map({True: "unsure", False: "answered"})
     formats = {c: st.column_config.NumberColumn(c.capitalize(), format="%.1f %%") for c in numbers}
-    words = {c: c.capitalize() for c in ("photo", "face", "label", "problem")}
-    st.dataframe(shown.dropna(axis=1, how="all"), hide_index=True, placeholder="", column_config={**words, **formats})
+    words = {c: c.capitalize() for c in ("photo", "face", "label", "problem")} | {"unsure": "Answer"}
+    st.dataframe(table.dropna(axis=1, how="all"), hide_index=True, placeholder="", column_config={**words, **formats})
+    with st.container(horizontal=True):
+        _download("CSV", as_csv([{"run": run.id, **row} for row in rows]), "predictions.csv", "text/csv")
+        content = json.dumps({"run": run.id, "photos": entries}, indent=1, allow_nan=False)
+        _download("JSON", content.encode(), "predictions.json", "application/json")
+
+
+def _download(kind: str, content: bytes, name: str, mime: str) -> None:
     st.download_button(
-        "Download results (CSV)",
-        as_csv([{"run": run.id, **row} for row in rows]),
-        file_name="predictions.csv",
-        mime="text/csv",
+        f"Download results ({kind})",
+        content,
+        file_name=name,
+        mime=mime,
         icon=":material/download:",
         on_click="ignore",
+        key=f"download-{kind}",
     )
-
-
-def result_rows(answers: Sequence[Answer], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a face: photo, size, face, box in pixels, label, confidence, a fraction for each class; or the problem."""
-    rows: list[dict[str, Any]] = []
-    for found in answers:
-        head = {"photo": found.name, "width": found.width or None, "height": found.height or None}
-        if not found.faces:
-            rows.append({**head, "problem": found.error or "no face found"})
-        for i, face in enumerate(found.faces, start=1):
-            box = dict(zip(("x", "y", "box_width", "box_height"), face.box, strict=True))
-            rows.append({**head, "face": i, **box, "label": face.label, "confidence": face.confidence, **face.probs})
-    order = (
-        "photo",
-        "width",
-        "height",
-        "face",
-        "x",
-        "y",
-        "box_width",
-        "box_height",
-        "label",
-        "confidence",
-        *classes,
-        "problem",
-    )
-    return [{key: row.get(key) for key in order} for row in rows]
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """CSV in UTF-8; text that a spreadsheet would take for a formula begins with an apostrophe."""
-    frame = pd.DataFrame(_harmless_rows(rows))
-    for column in ("width", "height", "face", "x", "y", "box_width", "box_height"):
-        if column in frame:
-            frame[column] = frame[column].astype("Int64")
-    return frame.to_csv(index=False).encode()
-
-
-def _harmless_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: harmless(value) for key, value in row.items()} for row in rows]
 
 
 # --- responsibility
 
 
-def responsible_use() -> None:
-    """What the page is for, what it must not be used for, and what becomes of a photo."""
+def responsible_use(run: Run | None = None) -> None:
+    """What the page is for, what it must not be used for, how good the network is by class, and what becomes of a photo."""
     with st.expander("What this is for, and what not", icon=":material/policy:"):
         st.markdown(
             "- **What it says.** What a face *looks like* to a small network, not what a person feels. Faces show feelings only loosely, and people differ.\n"
-            "- **How far to trust it.** The labels of FER2013 are noisy: people who labelled some again agreed with about 65 % (Goodfellow et al., 2013). A high probability is not a high chance of being right.\n"
+            "- **How far to trust it.** The labels of FER2013 are noisy: people who labelled some again agreed with about 65 % (Goodfellow et al., 2013). Probabilities are calibrated on its validation pictures; on photos of another kind they are less to be trusted.\n"
             "- **What it is for.** Learning how such networks work, and where they fail.\n"
             "- **What it is not for.** Judging people. Inferring emotions at work and in schools has been banned in the European Union since February 2025 (AI Act, Article 5(1)(f)), except for medical and safety reasons.\n"
             "- **Your photos.** They stay in memory for this session, are written nowhere, and no other session can see them."
         )
+        by_class = ((run.report("val") if run else None) or {}).get("per_class")
+        if by_class and run:
+            st.markdown(
+                f"**How good {plain(run.name)} is by class,** on the validation pictures of {plain(run.data_name)}:"
+            )
+            table = {
+                c: {
+                    "pictures": f"{row['n']:,}",
+                    "right when it says so (precision)": percent(row["precision"], 0),
+                    "found of all such faces (recall)": percent(row["recall"], 0),
+                }
+                for c, row in by_class.items()
+            }
+            st.table(pd.DataFrame.from_dict(table, orient="index"))

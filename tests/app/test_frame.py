@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.formparsers import MultiPartParser
 
-from fer.images import MAX_PHOTO_BYTES
+from fer.photos import MAX_ZIP_BYTES
 from fer.ui.frame import plain
 from fer.ui.parts import harmless
 
@@ -35,7 +35,7 @@ def test_ordinary_text_is_not_touched_but_for_escapes() -> None:
 
 
 def test_a_photo_is_never_spooled_to_disk() -> None:
-    assert MultiPartParser.spool_max_size > MAX_PHOTO_BYTES
+    assert MultiPartParser.spool_max_size > MAX_ZIP_BYTES
 
 
 def test_a_formula_in_a_cell_becomes_text() -> None:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -102,7 +103,7 @@ def picture(tmp_path) -> str:
         ("evaluate done --split all", "There is no split 'all'. Allowed: train, val, test."),
         ("evaluate done --dataset nope", "There is no prepared data set 'nope'"),
         ("evaluate done --device tpu", "Allowed: one of auto, cpu, cuda, mps"),
-        ("predict", "Missing argument 'IMAGE...'"),
+        ("predict", "Missing argument 'PATH...'"),
         ("predict a.png --run gone", "There is no run 'gone'"),
         ("data show nope", "There is no prepared data set 'nope'"),
         ("data show ../x", "cannot name a data set"),
@@ -326,11 +327,35 @@ def test_predict_as_json_has_the_promised_shape(ask, finished_run, picture, tmp_
     assert (crop["width"], crop["height"]) == (48, 48)
     (face,) = crop["faces"]
     assert face["box"] == [0, 0, 48, 48]
-    assert set(face) == {"box", "label", "confidence", "probs"}
+    assert set(face) == {"box", "label", "confidence", "unsure", "probs"}
     assert list(face["probs"]) == list(CLASSES)
     assert face["confidence"] == max(face["probs"].values()) == face["probs"][face["label"]]
     assert plain == {"image": picture, "width": 90, "height": 60, "faces": []}
     assert set(text) == {"image", "error"}
+
+
+def test_predict_a_folder_into_a_table_and_annotated_pictures(ask, finished_run, tmp_path, tiny):
+    folder, drawn, table = tmp_path / "in", tmp_path / "out" / "deep", tmp_path / "faces.csv"
+    folder.mkdir()
+    for name in ("=b.png", "a.png"):
+        Image.fromarray(tiny.images[0]).save(folder / name)
+    (folder / "broken.png").write_bytes(b"no")
+    code, out, err = ask("predict", str(folder), "--csv", str(table), "--annotate", str(drawn), "--json")
+    assert (code, err) == (0, "") and len(json.loads(out)) == 3
+    rows = pd.read_csv(table)
+    assert list(rows["run"]) == ["done"] * 3 and list(rows["face"].dropna()) == [1, 1]
+    assert "is not a picture" in rows["problem"].dropna().item()
+    made = sorted(p.name for p in drawn.iterdir())
+    assert made == ["0001-=b.png", "0002-a.png"] and Image.open(drawn / made[0]).size == (48, 48)
+    patterns = json.loads(ask("predict", str(folder / "*b.png"), str(folder / "a.png"), "--json")[1])
+    assert [Path(e["image"]).name for e in patterns] == ["=b.png", "a.png"]
+
+
+def test_where_nothing_can_be_written_predict_says_so(ask, finished_run, tmp_path, picture):
+    code, _out, err = ask("predict", picture, "--csv", str(tmp_path / "gone" / "x.csv"))
+    assert code == 2 and "cannot be written" in err
+    code, _out, err = ask("predict", picture, "--annotate", picture)
+    assert code == 2 and "cannot be made" in err
 
 
 def test_no_face_is_no_error(ask, finished_run, picture):

@@ -30,9 +30,11 @@ LAYERS = (
         "runs",
         "pretrained",
         "optim",
+        "photos",
+        "results",
     ),
     ("significance", "experiments", "verdicts", "diagnosis"),
-    ("evaluate", "ensembles", "train", "cost", "predict", "explain", "jobs"),
+    ("evaluate", "ensembles", "selective", "train", "cost", "predict", "explain", "jobs"),
     ("plots", "report", "card"),
     ("ui", "cli"),
     ("pages", "__main__"),
@@ -41,18 +43,9 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 WITHOUT_TORCH = ("errors", "config", "recipes", "schedules", "metrics", "runs", "jobs", "plots", "report", "card")
 # Not in the design's list, but what the above import, or what must answer at once.
 ALSO_WITHOUT_TORCH = (
-    "files",
-    "data",
-    "data.dataset",
-    "data.read",
-    "data.kaggle",
-    "images",
-    "cli",
+    *("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "photos", "results", "selective", "cli"),
     "pretrained",
-    "significance",
-    "experiments",
-    "verdicts",
-    "diagnosis",
+    *("significance", "experiments", "verdicts", "diagnosis"),
 )
 
 

@@ -11,11 +11,12 @@ from PIL import Image
 
 from fer import predict
 from fer.data.dataset import CLASSES
-from fer.errors import CheckpointError, RunError
+from fer.errors import CheckpointError, ImageError, RunError
 from fer.evaluate import evaluate_run
 from fer.faces import Face
 from fer.metrics import softmax
-from fer.predict import FacePrediction, Predictor, default_run, predict_file
+from fer.predict import FacePrediction, Predictor, default_run, picture_paths, predict_file
+from fer.selective import Threshold
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_every_face_found_gets_its_own_answer_in_the_same_order(predictor, tiny,
     photo = np.concatenate([tiny.images[0], tiny.images[1]], axis=1)  # (48, 96): two faces side by side
     boxes = [(48, 0, 48, 48), (0, 0, 48, 48)]
     monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face(box, 9.0) for box in boxes])
-    monkeypatch.setattr(predict, "crop_face", lambda image, box: image[:, box[0] : box[0] + 48])
+    monkeypatch.setattr(predict, "crop_face", lambda image, box, angle: image[:, box[0] : box[0] + 48])
     found = predictor.predict_photo(photo)
     assert [f.box for f in found] == boxes
     assert np.array_equal(found[0].crop, tiny.images[1])
@@ -93,6 +94,7 @@ def test_a_prediction_names_its_most_probable_class():
         "box": [1, 2, 3, 4],
         "label": "b",
         "confidence": 0.7,
+        "unsure": False,
         "probs": {"a": 0.2, "b": 0.7, "c": 0.1},
     }
 
@@ -103,7 +105,7 @@ def test_a_real_photo_has_one_face_and_json_numbers(predictor, tmp_path):
     entry = json.loads(json.dumps(predict_file(predictor, str(tmp_path / "a.png"))))
     assert (entry["image"], entry["width"], entry["height"]) == (str(tmp_path / "a.png"), 512, 512)
     (face,) = entry["faces"]
-    assert set(face) == {"box", "label", "confidence", "probs"}
+    assert set(face) == {"box", "label", "confidence", "unsure", "probs"}
     assert sum(face["probs"].values()) == pytest.approx(1, abs=1e-5)
     x, y, w, h = face["box"]
     assert 150 < x + w / 2 < 300
@@ -120,6 +122,43 @@ def test_a_file_that_is_no_picture_is_an_entry_with_a_sentence(predictor, tmp_pa
         assert entry["image"] == path
         assert entry["error"].endswith(".")
         assert "\n" not in entry["error"]
+
+
+def test_a_box_set_by_hand_is_taken_as_it_is(predictor, tiny):
+    photo = plain_photo()
+    photo[20:68, 30:78] = tiny.images[0][..., None]
+    (face,) = predictor.predict_photo(photo, box=(30, 20, 48, 48))
+    assert face.box == (30, 20, 48, 48) and np.array_equal(face.crop, tiny.images[0])
+    with pytest.raises(ValueError, match="no pixel"):
+        predictor.predict_photo(photo, box=(500, 20, 48, 48))
+
+
+def test_below_the_threshold_an_answer_is_unsure(predictor, tiny):
+    confident = [f.confidence for image in tiny.images[:20] for f in predictor.predict_photo(image)]
+    for value, expected in ((0.0, False), (1.01, True)):
+        predictor.threshold = Threshold(value, 0.8, 0.8, 0.5, 70)
+        assert [predictor.predict_photo(image)[0].unsure for image in tiny.images[:20]] == [expected] * 20
+    predictor.threshold = None
+    assert not predictor.predict_photo(tiny.images[0])[0].unsure and max(confident) <= 1
+
+
+def test_precision_is_that_of_the_report(predictor, finished_run):
+    for label, row in finished_run.report("val")["per_class"].items():
+        assert predictor.precision(label) == row["precision"]
+    assert predictor.precision("contempt") is None
+
+
+def test_folders_and_patterns_are_the_pictures_in_them(tmp_path):
+    for name in ("b.png", "a.JPG", "notes.txt", "[x].png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "deep").mkdir()
+    inside = [str(tmp_path / n) for n in ("[x].png", "a.JPG", "b.png")]
+    assert picture_paths([str(tmp_path)]) == inside
+    assert picture_paths([str(tmp_path / "*.png"), str(tmp_path / "b.png")]) == [inside[0], inside[2]]
+    assert picture_paths([inside[0], "gone.png"]) == [inside[0], "gone.png"], "a file's own name is no pattern"
+    for nothing in (str(tmp_path / "deep"), str(tmp_path / "*.webp")):
+        with pytest.raises(ImageError, match="holds no picture|No file matches"):
+            picture_paths([nothing])
 
 
 def test_runs_that_cannot_be_asked_say_why(store, make_run, finished_run):

@@ -1,0 +1,138 @@
+"""One face on the Predict page: what it looks like to each network, how sure they are, what they looked at, and the training
+faces closest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from fer.data.dataset import Dataset, prepared
+from fer.plots.predictions import bars_alt, enlarged, heat_over, looks, probability_bars
+from fer.ui.frame import dark, plain
+from fer.ui.loaders import load_dataset
+from fer.ui.parts import chart, percent
+
+if TYPE_CHECKING:  # these import torch
+    from fer.explain import Neighbours
+    from fer.predict import FacePrediction, Predictor
+
+_CLOSEST = 6
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one network says of a face."""
+
+    predictor: Predictor
+    face: FacePrediction
+
+
+def face_card(opinions: Sequence[Opinion], who: str, *, key: str, note: str = "") -> None:
+    """A face: what it looks like, how sure that is, the crop that the networks saw and all probabilities of each."""
+    first = opinions[0]
+    with st.container(border=True):
+        st.markdown(answer_in_words(first, who))
+        if note:
+            st.caption(note)
+        small, wide = st.columns([1, 3], vertical_alignment="center")
+        small.image(enlarged(first.face.crop), width=112, alt="The 48 by 48 grey pixels that the network saw")
+        with wide:
+            _bars(first, key=f"bars-{key}")
+        st.caption(how_often_right(first))
+        for number, other in enumerate(opinions[1:], start=1):
+            st.markdown(f"{plain(other.predictor.run.name)}: {answer_in_words(other, 'the face')}")
+            _bars(other, key=f"bars-{key}-{number}")
+        with st.expander("What it looked at", icon=":material/visibility:"):
+            _explanation(first, key)
+            _closest(first, key)
+
+
+def answer_in_words(opinion: Opinion, who: str) -> str:
+    """What is seen and how probable it is, or that the network is unsure and what comes nearest; Markdown."""
+    face, name = opinion.face, plain(looks(opinion.face.label))
+    if face.unsure:
+        return f":material/help: **{who}: unsure.** Most like *{plain(face.label)}*, with only {percent(face.confidence, 1)} probability"
+    return f"**{who} {name}** with {percent(face.confidence, 1)} probability"
+
+
+def how_often_right(opinion: Opinion) -> str:
+    """The precision of this label on val, in words."""
+    label, run = plain(opinion.face.label), opinion.predictor.run
+    precision = opinion.predictor.precision(opinion.face.label)
+    if precision is None:
+        return f"How often it is right when it says {label} is not known: it was not evaluated on val."
+    return f"When it says {label}, it is right for {percent(precision, 0)} of the validation pictures of {plain(run.data_name)}."
+
+
+def _bars(opinion: Opinion, *, key: str) -> None:
+    chart(probability_bars(opinion.face.probs, dark=dark()), key=key, alt=bars_alt(opinion.face.probs))
+
+
+# --- what it looked at
+
+
+def _explanation(opinion: Opinion, key: str) -> None:
+    """Two maps over the crop, worked out when asked for and kept with the session."""
+    if not st.toggle("Show where in the face", key=f"why-{key}"):
+        return
+    face, kept = opinion.face, st.session_state.setdefault("predict-why", {})
+    found = kept.get((opinion.predictor, face.crop.tobytes()))
+    if found is None:
+        with st.spinner("Covering one part of the face after the other"):
+            found = _maps(opinion)
+        if len(kept) >= 50:
+            kept.clear()
+        kept[opinion.predictor, face.crop.tobytes()] = found
+    columns = st.columns(2)
+    titles = ("Occlusion", "Grad-CAM")
+    for column, title, heat in zip(columns, titles, found, strict=True):
+        column.image(heat_over(face.crop, heat), width=192, alt=f"{title}: what speaks for {face.label}, over the crop")
+        column.caption(f"{title}")
+    st.caption(
+        f"Yellow is what speaks most for *{plain(face.label)}*. **Occlusion** covers one part after the other and watches the probability fall; **Grad-CAM** reads the last convolution, coarsely. Neither says that the label is right."
+    )
+
+
+def _maps(opinion: Opinion) -> tuple[Any, ...]:
+    from fer.explain import METHODS, explain
+
+    label = opinion.predictor.classes.index(opinion.face.label)
+    return tuple(explain(opinion.predictor.scorer, opinion.face.crop, label, method) for method in METHODS)
+
+
+def _closest(opinion: Opinion, key: str) -> None:
+    """The training faces that the network finds most alike, where its data set is on this machine."""
+    run = opinion.predictor.run
+    if run.data_name not in prepared() or not run.config:
+        st.caption(f"The closest training faces can be shown where the data set {plain(run.data_name)} is prepared.")
+        return
+    if not st.toggle("Show the closest training faces", key=f"near-{key}"):
+        return
+    data = load_dataset(run.data_name).with_val_fraction(run.config.data.val_fraction)
+    if data.fingerprint != run.fingerprint:
+        st.caption(f"{plain(run.data_name)} is another version here than the one that it was trained on.")
+        return
+    found = _neighbours(opinion.predictor, data, _identity(opinion.predictor, data)).closest(
+        opinion.face.crop, _CLOSEST
+    )
+    for column, near in zip(st.columns(_CLOSEST), found, strict=False):
+        column.image(enlarged(data.images[near.index]), width="stretch", alt="A training face")
+        column.caption(plain(data.classes[int(data.labels[near.index])]))
+    st.caption("Training pictures that reach its last layer most alike, closest first, with their labels.")
+
+
+@st.cache_resource(max_entries=2, show_spinner="Looking at every training face, once for this network")
+def _neighbours(_predictor: Predictor, _data: Dataset, identity: tuple[Any, ...]) -> Neighbours:
+    from fer.explain import Neighbours
+
+    return Neighbours(_predictor.scorer.checkpoints[0], _data.images, _data.indices("train"))
+
+
+def _identity(predictor: Predictor, data: Dataset) -> tuple[Any, ...]:
+    run = predictor.run
+    weights = (run.path.parent / run.members[0] if run.members else run.path) / "best.safetensors"
+    stat = weights.stat()
+    return str(weights), stat.st_ino, stat.st_mtime_ns, stat.st_size, data.fingerprint

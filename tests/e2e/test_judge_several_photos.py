@@ -1,0 +1,66 @@
+"""Story: three photos with no, one and many faces; a box set by hand; a second network; the results as CSV; an unsure answer."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Server
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[str]:
+    """nobody.png, one.png, many.png"""
+    from skimage.data import astronaut
+
+    person = astronaut()
+    small = np.asarray(Image.fromarray(person).resize((300, 300)))
+    two = np.full((512, 812, 3), 90, np.uint8)
+    two[:, :512], two[:300, 512:] = person, small
+    paths = []
+    for name, picture in (("nobody", np.full((300, 400), 120, np.uint8)), ("one", person), ("many", two)):
+        paths.append(str(tmp_path / f"{name}.png"))
+        Image.fromarray(picture).save(paths[-1])
+    return paths
+
+
+def test_from_photos_to_a_table(server: Server, page: Page, photos: list[str], tmp_path: Path) -> None:
+    page.goto(f"{server.url}/predict?run=baseline")
+    page.locator("input[type=file]").set_input_files(photos)
+    expect(page.get_by_text("No face found", exact=False).first).to_be_visible()
+    expect(page.get_by_text("2 faces, the biggest first", exact=False)).to_be_visible()
+    faces = page.get_by_text(re.compile(r"(The face|Face 1|Face 2)(: unsure| looks )"))
+    expect(faces).to_have_count(3)
+    expect(page.get_by_text(re.compile("Below \\d+ % it is unsure")).first).to_be_visible()
+
+    page.get_by_text("Set the box by hand").first.click()  # in the photo without a face
+    expect(page.get_by_text("Side of the square, pixels")).to_be_visible()
+    expect(faces).to_have_count(4)
+
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("Ask other networks too").click()
+    page.get_by_role("option", name="step-decay").click()
+    expect(page.get_by_text(re.compile("step-decay: ")).first).to_be_visible()
+    page.keyboard.press("Escape")
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download results (CSV)").click()
+    download.value.save_as(tmp_path / "results.csv")
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["photo"] for row in rows] == ["nobody.png", "one.png", "many.png", "many.png"]
+    assert all(row["unsure"] in ("True", "False") for row in rows)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_noise_is_unsure(server: Server, page: Page, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(100, 140, (48, 48), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    page.goto(f"{server.url}/predict?run=baseline")
+    page.locator("input[type=file]").set_input_files(str(tmp_path / "noise.png"))
+    expect(page.get_by_text("The face: unsure.", exact=False)).to_be_visible()

@@ -1,0 +1,110 @@
+"""What a network looked at: the places that are said to matter do, random weights give another map, and the closest
+training face of a training face is itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fer.checkpoint import Checkpoint
+from fer.config import Config, ModelConfig
+from fer.data.dataset import CLASSES
+from fer.evaluate import Scorer
+from fer.explain import METHODS, Neighbours, covered, explain, features
+from fer.metrics import softmax
+from fer.models import MODELS, build_model
+from fer.models.inputs import Preprocess
+
+
+@pytest.fixture
+def scorer(finished_run) -> Scorer:
+    return Scorer.load(finished_run)
+
+
+def random_scorer(name: str = "baseline", seed: int = 0) -> Scorer:
+    torch.manual_seed(seed)
+    config = ModelConfig(name=name)
+    model = build_model(config, len(CLASSES)).eval()
+    made = Checkpoint(model, Config(model=config), CLASSES, Preprocess.for_channels(config.channels), 1, {})
+    return Scorer((made,), (1.0,), False)
+
+
+def label_probs(scorer: Scorer, crops: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return softmax(scorer.logits(torch.from_numpy(crops)))[np.arange(len(labels)), labels]
+
+
+def test_deleting_what_ranks_highest_costs_more_than_deleting_at_random(scorer, tiny):
+    crops = tiny.images[140:210]
+    labels = softmax(scorer.logits(torch.from_numpy(crops))).argmax(axis=1)
+    before = label_probs(scorer, crops, labels)
+    rng = np.random.default_rng(0)
+    chosen = np.stack([covered(c, explain(scorer, c, int(k))) for c, k in zip(crops, labels, strict=True)])
+    chance = np.stack([covered(c, rng.random((48, 48))) for c in crops])
+    blocks = np.stack([covered(c, np.kron(rng.random((12, 12)), np.ones((4, 4)))) for c in crops])
+    drop = (before - label_probs(scorer, chosen, labels)).mean()
+    assert drop > (before - label_probs(scorer, chance, labels)).mean() + 0.05
+    assert drop > (before - label_probs(scorer, blocks, labels)).mean() + 0.05
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_random_weights_give_another_map(scorer, tiny, method):
+    crop, other = tiny.images[150], random_scorer()
+    mine, theirs = (explain(s, crop, int(tiny.labels[150]), method).ravel() for s in (scorer, other))
+    assert mine.max() == 1 and (mine >= 0).all() and mine.shape == (48 * 48,)
+    assert theirs.max() in (0, 1)
+    assert not np.allclose(mine, theirs) and (theirs.max() == 0 or np.corrcoef(mine, theirs)[0, 1] < 0.9)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("method", METHODS)
+def test_every_network_can_be_explained(name, method):
+    crop = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    heat = explain(random_scorer(name), crop, 3, method)
+    assert heat.shape == (48, 48) and heat.dtype == np.float32
+    assert np.isfinite(heat).all() and heat.min() >= 0 and heat.max() <= 1
+    assert features(random_scorer(name).checkpoints[0], crop[None]).shape[0] == 1
+
+
+def test_explaining_leaves_the_network_as_it_was(scorer, tiny):
+    crop = tiny.images[3]
+    before = scorer.logits(torch.from_numpy(crop[None]))
+    for method in METHODS:
+        explain(scorer, crop, 0, method)
+    assert np.array_equal(before, scorer.logits(torch.from_numpy(crop[None])))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in scorer.checkpoints[0].model.modules())
+
+
+def test_an_ensembles_map_is_the_mean_of_its_members(tiny):
+    one, two = random_scorer(seed=0), random_scorer(seed=1)
+    both = Scorer(one.checkpoints + two.checkpoints, (1.0, 1.0), False)
+    crop = tiny.images[0]
+    mean = (explain(one, crop, 2) + explain(two, crop, 2)) / 2
+    np.testing.assert_allclose(explain(both, crop, 2), mean / mean.max(), rtol=1e-5)
+
+
+def test_what_cannot_be_explained_is_a_defect_of_the_caller(scorer):
+    with pytest.raises(ValueError, match="unknown method 'magic'"):
+        explain(scorer, np.zeros((48, 48), np.uint8), 0, "magic")
+    with pytest.raises(ValueError, match="expected"):
+        explain(scorer, np.zeros((40, 48), np.uint8), 0)
+
+
+def test_covering_paints_a_fifth_in_the_mean():
+    crop = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48).astype(np.uint8)
+    heat = np.zeros((48, 48), np.float32)
+    heat[:10] = 1
+    changed = covered(crop, heat, 10 / 48)
+    assert (changed[:10] == round(crop.mean())).all() and (changed[10:] == crop[10:]).all()
+
+
+def test_the_closest_training_face_of_a_training_face_is_itself(scorer, tiny):
+    heard: list[float] = []
+    near = Neighbours(scorer.checkpoints[0], tiny.images, tiny.indices("train"), heard.append)
+    found = near.closest(tiny.images[17], 5)
+    assert found[0].index == 17 and found[0].similarity == pytest.approx(1, abs=1e-4)
+    assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
+    held_out = near.closest(tiny.images[150], 5)
+    assert all(n.index in tiny.indices("train") for n in held_out)
+    assert np.mean([tiny.labels[n.index] == tiny.labels[150] for n in held_out]) >= 0.6
+    assert heard[-1] == 1.0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from fer.data.dataset import CLASSES, prepared
@@ -258,23 +259,27 @@ def judge(predictors: Sequence[Predictor], photos: Sequence[Sent]) -> list[Answe
     keys = [(tuple(predictors), p.key, bool(st.session_state.get(_whole_key(p))), _hand_box(p)) for p in photos]
     st.session_state[_ANSWERS] = current = {key: known[key] for key in keys if key in known}
     missing = [key for key in keys if key not in current]
+    place = st.empty()  # there in every run, so that what stands below keeps its place on the page
     if missing and predictors and not st.session_state.get(_STOPPED):
-        _work(predictors, dict(zip(keys, photos, strict=True)), missing, current)
+        _work(place, predictors, dict(zip(keys, photos, strict=True)), missing, current)
     if missing and st.session_state.get(_STOPPED):
-        st.info(
-            f"Stopped: {len(keys) - len(missing)} of {len(keys)} photos were looked at.", icon=":material/pause_circle:"
-        )
-        st.button("Go on", icon=":material/play_arrow:", on_click=_set_stopped, args=(False,))
+        with place.container():
+            done = len(keys) - len(missing)
+            st.info(f"Stopped: {done} of {len(keys)} photos were looked at.", icon=":material/pause_circle:")
+            st.button("Go on", icon=":material/play_arrow:", on_click=_set_stopped, args=(False,))
     elif not missing:
         _set_stopped(False)
     return [current.get(key) for key in keys]
 
 
 def _work(
-    predictors: Sequence[Predictor], photos: Mapping[Any, Sent], missing: list[Any], current: dict[Any, Answer]
+    place: DeltaGenerator,
+    predictors: Sequence[Predictor],
+    photos: Mapping[Any, Sent],
+    missing: list[Any],
+    current: dict[Any, Answer],
 ) -> None:
     """Answer one photo after the other; each answer is kept at once, so that a stop loses none."""
-    place = st.empty()
     with place.container():
         bar = st.progress(0.0, text="Looking for faces")
         if len(missing) > 1:
@@ -394,20 +399,28 @@ def _offer_box(photo: Sent, found: Answer) -> None:
     """Sliders for a square set by hand; the photo shows it as it is moved."""
     if (found.width, found.height) == (48, 48) or st.session_state.get(_whole_key(photo)):
         return
-    if not st.toggle("Set the box by hand", key=_hand_key(photo), help="Where a face was missed, or its box is off."):
-        return
-    shorter = min(found.width, found.height)
+    by_hand = st.toggle(
+        "Set the box by hand",
+        key=_hand_key(photo),
+        help="Where a face was missed, or its box is off.",
+        on_change=_start_box,
+        args=(photo, found),
+    )
     side, left, top = _hand_keys(photo)
-    start = found.faces[0].box if found.faces else (found.width // 4, found.height // 4, shorter // 2, shorter // 2)
-    st.session_state.setdefault(side, min(shorter, max(start[2:])))
-    st.session_state.setdefault(left, min(found.width - 1, start[0]))
-    st.session_state.setdefault(top, min(found.height - 1, start[1]))
-    if shorter > 1:
+    shorter = min(found.width, found.height)
+    if by_hand and shorter > 1:
         st.slider("Side of the square, pixels", 1, shorter, key=side)
-    if found.width > 1:
         st.slider("From the left, pixels", 0, found.width - 1, key=left)
-    if found.height > 1:
         st.slider("From the top, pixels", 0, found.height - 1, key=top)
+
+
+def _start_box(photo: Sent, found: Answer) -> None:
+    """Begin with the biggest face that was found, else with a square in the middle."""
+    shorter = min(found.width, found.height)
+    middle = (found.width // 2 - shorter // 4, found.height // 2 - shorter // 4, shorter // 2, shorter // 2)
+    x, y, width, height = found.faces[0].box if found.faces else middle
+    for key, value in zip(_hand_keys(photo), (max(1, min(shorter, max(width, height))), x, y), strict=True):
+        st.session_state[key] = value
 
 
 def _hand_box(photo: Sent) -> tuple[int, int, int] | None:

@@ -45,9 +45,8 @@ def face_card(opinions: Sequence[Opinion], who: str, *, key: str, note: str = ""
         for number, other in enumerate(opinions[1:], start=1):
             st.markdown(f"{plain(other.predictor.run.name)}: {answer_in_words(other, 'the face')}")
             _bars(other, key=f"bars-{key}-{number}")
-        with st.expander("What it looked at", icon=":material/visibility:"):
-            _explanation(first, key)
-            _closest(first, key)
+        _explanation(first, key)
+        _closest(first, key)
 
 
 def answer_in_words(opinion: Opinion, who: str) -> str:
@@ -76,7 +75,7 @@ def _bars(opinion: Opinion, *, key: str) -> None:
 
 def _explanation(opinion: Opinion, key: str) -> None:
     """Two maps over the crop, worked out when asked for and kept with the session."""
-    if not st.toggle("Show where in the face", key=f"why-{key}"):
+    if not st.toggle("What it looked at", key=f"why-{key}"):
         return
     face, kept = opinion.face, st.session_state.setdefault("predict-why", {})
     found = kept.get((opinion.predictor, face.crop.tobytes()))
@@ -107,9 +106,8 @@ def _closest(opinion: Opinion, key: str) -> None:
     """The training faces that the network finds most alike, where its data set is on this machine."""
     run = opinion.predictor.run
     if run.data_name not in prepared() or not run.config:
-        st.caption(f"The closest training faces can be shown where the data set {plain(run.data_name)} is prepared.")
         return
-    if not st.toggle("Show the closest training faces", key=f"near-{key}"):
+    if not st.toggle("The closest training faces", key=f"near-{key}"):
         return
     data = load_dataset(run.data_name).with_val_fraction(run.config.data.val_fraction)
     if data.fingerprint != run.fingerprint:

@@ -304,9 +304,9 @@ def test_two_networks_judge_the_same_face_side_by_side(open_page, finished_run, 
 def test_what_it_looked_at_and_the_closest_training_faces(open_page, finished_run, tiny) -> None:
     at = upload(open_page("predict"), ("a.png", encode(tiny.images[150])))
     before = len(at.image)
-    toggle(at, "Show where in the face").set_value(True).run()
+    toggle(at, "What it looked at").set_value(True).run()
     assert not at.exception and len(at.image) == before + 2 and "Occlusion" in said(at)
-    toggle(at, "Show the closest training faces").set_value(True).run()
+    toggle(at, "The closest training faces").set_value(True).run()
     assert not at.exception and len(at.image) == before + 8
 
 

@@ -15,6 +15,9 @@ The text of each is one or two plain sentences fit to show on a screen. The comm
 a page shows it as a message. Anything that is not a FerError is a defect of ours and stays loud.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class FerError(Exception):
     """The root: an error whose text may be shown to the user as it is."""
@@ -53,4 +56,8 @@ class DeviceError(FerError):
 
 
 class TrainingError(FerError):
-    """A training cannot go on."""
+    """A training cannot go on. try_instead: settings with which the same training may, `{dotted path: value}`."""
+
+    def __init__(self, text: str, *, try_instead: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.try_instead = dict(try_instead or {})

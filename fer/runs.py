@@ -36,7 +36,7 @@ import filelock
 
 from fer.config import Config, read_config
 from fer.errors import FerError, RunBroken, RunBusy, RunError
-from fer.files import PROJECT_ROOT, write_bytes_atomic, write_json_atomic
+from fer.files import PROJECT_ROOT, sync_folder, write_bytes_atomic, write_json_atomic
 from fer.recipes import RECIPES, changes_from
 
 SCHEMA = 1
@@ -359,7 +359,7 @@ class RunStore:
         status = _read_status(path, problems)
         rows, damaged = _cached(f"{path}/metrics.jsonl", _parse_metrics) or ((), "")
         if damaged:
-            problems.append(f"metrics.jsonl: {damaged} that cannot be read left out")
+            problems.append(f"metrics.jsonl: {damaged} left out")
         return Run(
             id=run_id,
             path=path,
@@ -454,6 +454,7 @@ class RunStore:
             try:
                 if not target.exists():
                     os.rename(draft, target)
+                    sync_folder(self.root)
                     return run_id
             except OSError:
                 if not target.exists():
@@ -468,10 +469,23 @@ class RunStore:
 
     def append_metrics(self, run_id: str, row: Mapping[str, Any]) -> None:
         """Add one epoch's line, flushed to disk before this returns."""
-        with open(self.folder(run_id) / "metrics.jsonl", "a", encoding="utf-8") as file:
+        path = self.folder(run_id) / "metrics.jsonl"
+        new = not path.exists()
+        with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if new:
+            sync_folder(path.parent)
+
+    def read_metrics(self, run_id: str) -> tuple[Sequence[Mapping[str, Any]], str]:
+        """The whole epochs of `metrics.jsonl`, and '' or what of it cannot be read."""
+        return _cached(str(self.folder(run_id) / "metrics.jsonl"), _parse_metrics) or ((), "")
+
+    def write_metrics(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace `metrics.jsonl` by these epochs; for who mends a run."""
+        path = self.folder(run_id) / "metrics.jsonl"
+        write_bytes_atomic(path, "".join(json.dumps(dict(r)) + "\n" for r in rows).encode())
 
     def cut_metrics(self, run_id: str, epochs: int) -> tuple[Mapping[str, Any], ...]:
         """Keep the first `epochs` epochs only, and a whole last line; returns them. For a run that is resumed."""
@@ -480,7 +494,7 @@ class RunStore:
             return ()
         rows = _parse_metrics(path.read_bytes())[0]
         kept = tuple(r for r in rows if r["epoch"] <= epochs)
-        write_bytes_atomic(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        self.write_metrics(run_id, kept)
         return kept
 
     def request_stop(self, run_id: str) -> str:
@@ -717,7 +731,8 @@ def _parse_metrics(content: bytes) -> tuple[Sequence[Mapping[str, Any]], str]:
         if epochs == list(range(1, content.count(b"\n") + 1)):
             return Metrics(content), ""
     rows, bad = [], 0
-    for line in content.splitlines():
+    torn = ""
+    for line in content.splitlines(keepends=True):
         try:
             row = json.loads(line)
             whole = row["epoch"] == len(rows) + 1 and all(math.isfinite(row[k]) for k in _METRIC_KEYS)
@@ -725,9 +740,12 @@ def _parse_metrics(content: bytes) -> tuple[Sequence[Mapping[str, Any]], str]:
             whole = False
         if whole:
             rows.append(row)
-        else:
+        elif line.endswith(b"\n"):
             bad += 1
-    return tuple(rows), f"{bad} line{'s' if bad > 1 else ''}" if bad else ""
+        else:  # only the last can be without its end
+            torn = "a torn last line"
+    unread = f"{bad} line{'s' if bad > 1 else ''} that cannot be read" if bad else ""
+    return tuple(rows), " and ".join(filter(None, (unread, torn)))
 
 
 def _parse_record(content: bytes) -> tuple[Mapping[str, Any], Config | None, str]:

@@ -6,12 +6,16 @@ optimizer is where it stood. `resume.pt` holds all of it in one atomic file; eve
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
+import gc
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +45,8 @@ from fer.schedules import lr_at
 _REPORT_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
 _STATUS_SECONDS = 1.0
 _SAVE_SECONDS = 300.0  # between two saves inside a long epoch
+_RESERVE_BYTES = 64 * 1024
+_CLASSES = 7  # of the pictures on which a smaller batch is tried; what a step takes hardly depends on it
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,7 @@ class TrainState:
     seconds: float = 0.0  # spent on this epoch so far
     best_epoch: int = 0
     best_top1: float = -1.0
+    finite_steps: torch.Tensor | None = None  # (): this epoch's steps up to the first whose loss is no number
     history: list[Mapping[str, Any]] = field(default_factory=list)
 
 
@@ -249,19 +256,56 @@ def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
                 f"Run '{run_id}' is {run.status.get('state')}; only a queued run can be started. To go on with one, use: python -m fer runs resume {run_id}"
             )
         status: dict[str, Any] = {**run.status, "state": "running", "started": time.time(), "error": None}
-        for passed in ("finished", "reserved"):
+        for passed in ("finished", "reserved", "try_instead", "turn", "worker"):
             status.pop(passed, None)
+        if os.environ.get("FER_WORKER"):
+            status["worker"] = os.environ["FER_WORKER"]  # whose runs these are, should that worker die
         store.write_status(run_id, status)
+        reserve = _Reserve(run.path / ".reserve")
         try:
+            reserve.take()
             _Fit(store, run, run.config, watcher, status).train()
         except BaseException as error:
-            reason = _reason(error, run.config)
-            status.update(state="failed", error=str(reason), finished=time.time())
-            store.write_status(run_id, status)
+            reserve.free()
+            reason = _reason(error, run)
+            _write_failure(store, run, status, reason, watcher)
             if reason is not error and isinstance(reason, FerError):
                 raise reason from error
             raise
+        finally:
+            reserve.free()
     return store.get(run_id)
+
+
+class _Reserve:
+    """Some space on the disk that is given back when the disk is full, so that the run can still say so."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def take(self) -> None:
+        with open(self.path, "wb") as file:
+            file.write(bytes(_RESERVE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def free(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _write_failure(
+    store: RunStore, run: Run, status: dict[str, Any], reason: BaseException | str, watcher: Watcher
+) -> None:
+    """Say in the status that the run failed and why; where nothing can be written any more, at least in the log."""
+    status.update(state="failed", error=str(reason), finished=time.time())
+    if isinstance(reason, TrainingError) and reason.try_instead:
+        status["try_instead"] = dict(reason.try_instead)
+    try:
+        store.write_status(run.id, status)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            watcher.log(f"The status could not be written ({error}); it will be shown as lost. The reason: {reason}")
 
 
 class _Fit:
@@ -319,6 +363,7 @@ class _Fit:
         with torch_threads(self.runtime.threads):
             while self.state.epoch < epochs and not self._out_of_patience():
                 if not self._train_one_epoch():
+                    self._check_weights()
                     self._save_resume()
                     self._end("stopped")
                     self.watcher.log(
@@ -365,6 +410,7 @@ class _Fit:
                 if self._stop_requested():
                     return False
                 if now - self._last_save >= _SAVE_SECONDS:
+                    self._check_weights()
                     self._save_resume()
         self._check_finite()
         return True
@@ -374,6 +420,9 @@ class _Fit:
         state = self.state
         loss, right = self.learner.step(images, labels, lr, state.epoch * self.steps + state.step)
         state.sums += torch.stack((loss * len(labels), right)).to(state.sums.dtype)
+        if state.finite_steps is None:
+            state.finite_steps = torch.full((), state.step, dtype=torch.int64, device=state.sums.device)
+        state.finite_steps += state.sums[0].isfinite()  # the sum stays what it is once it is no number
 
     def _end_epoch(self) -> None:
         """Validate, keep the weights, write the epoch's line, save. In this order, so that no kill can lose or double one."""
@@ -397,6 +446,7 @@ class _Fit:
         }
         state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
         state.sums.zero_()
+        state.finite_steps = None
         if row["val_top1"] > state.best_top1:
             state.best_top1, state.best_epoch = row["val_top1"], state.epoch
             self._save_weights("best.safetensors", row)
@@ -480,10 +530,28 @@ class _Fit:
         if not math.isfinite(self.state.sums[0].item()):
             raise self._not_finite()
 
+    def _check_weights(self) -> None:
+        """Before a save inside an epoch: what broke in its last step shows in no loss yet."""
+        if not all(p.isfinite().all() for p in self.learner.model.parameters()):
+            raise self._not_finite()
+
     def _not_finite(self) -> TrainingError:
+        state, optim = self.state, self.config.optim
+        good = self.steps if state.finite_steps is None else int(state.finite_steps.item())
+        kept = (
+            f"The weights of the last whole epoch, {state.epoch}, are kept."
+            if state.epoch
+            else "No epoch had ended yet, so there are no weights."
+        )
+        half = (
+            ""
+            if self.runtime.precision == "fp32"
+            else f", or runtime.precision=fp32 in place of {self.runtime.precision}"
+        )
         return TrainingError(
-            f"The training loss is no longer a number in epoch {self.state.epoch + 1}, by step {self.state.step} of {self.steps}. "
-            f"The learning rate of {self.config.optim.lr:g} is probably too high: try a tenth of it, or a warm-up. The weights of the last whole epoch are kept."
+            f"The training loss is no longer a number in epoch {state.epoch + 1}, step {min(good + 1, state.step)} of {self.steps}. "
+            f"The learning rate of {optim.lr:g} is probably too high: try a tenth of it, a warm-up, or train.clip_norm=1{half}. {kept}",
+            try_instead={"optim.lr": float(f"{optim.lr / 10:.3g}")},
         )
 
     # --- saves -----------------------------------------------------------------------------------------------------
@@ -515,6 +583,7 @@ class _Fit:
             "epoch": state.epoch,
             "step": state.step,
             "seconds": state.seconds,
+            "history": [dict(row) for row in state.history],
             "best_epoch": state.best_epoch,
             "best_top1": state.best_top1,
             "rng": torch.get_rng_state(),
@@ -529,7 +598,8 @@ class _Fit:
     def _read_resume(self) -> Mapping[str, Any] | None:
         path = self.run.path / "resume.pt"
         if not path.exists():
-            self.store.cut_metrics(self.run.id, 0)
+            if self.store.cut_metrics(self.run.id, 0) or self.store.read_metrics(self.run.id)[1]:
+                self.watcher.log("metrics.jsonl: dropped, since there is no resume.pt to go on from")
             return None
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -551,21 +621,90 @@ class _Fit:
         torch.set_rng_state(saved["rng"])
         if saved["cuda_rng"] is not None and self.runtime.device.type == "cuda":
             torch.cuda.set_rng_state(saved["cuda_rng"])
-        state.history = list(self.store.cut_metrics(self.run.id, state.epoch))
+        state.history = self._mend_metrics(saved)
+
+    def _mend_metrics(self, saved: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The epochs before the save; `metrics.jsonl` is made to hold them and no more, and what it held beside is said."""
+        _rows, damaged = self.store.read_metrics(self.run.id)
+        if damaged:
+            self.watcher.log(f"metrics.jsonl: {damaged} dropped")
+        kept = list(self.store.cut_metrics(self.run.id, self.state.epoch))
+        history = [dict(row) for row in saved.get("history", kept)]  # saves of older versions hold no history
+        if len(history) != self.state.epoch:
+            raise CheckpointError(
+                f"Run '{self.run.id}' was saved after {self.state.epoch} epochs and {len(history)} of them are left in metrics.jsonl. "
+                "Delete its resume.pt to train the run from its start."
+            )
+        if len(kept) < len(history):
+            self.store.write_metrics(self.run.id, history)
+            self.watcher.log(f"metrics.jsonl: {len(history) - len(kept)} lost epochs written again from resume.pt")
+        return history
 
 
-def _reason(error: BaseException, config: Config) -> BaseException | str:
+def _reason(error: BaseException, run: Run) -> BaseException | str:
     """What the status says of an exception: a FerError where we know the cure, else its own words."""
     if isinstance(error, FerError):
         return error
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return TrainingError(
-            f"Memory ran out with train.batch_size={config.train.batch_size}. Try {max(1, config.train.batch_size // 2)}, or close other programs."
-        )
+    if run.config and _is_out_of_memory(error):
+        return _out_of_memory(error, run.config)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TrainingError("The disk is full. Free some space, then resume the run; the last save is whole.")
+    if isinstance(error, OSError) and not run.path.is_dir():
+        return TrainingError(
+            f"The run's folder {run.path} is gone: it was deleted or its disk was taken away while it trained. "
+            "Bring the disk back and resume the run, or launch it again."
+        )
     if isinstance(error, OSError):
         return TrainingError(
             f"A file of the run could not be written: {error}. Resume the run when the store can be written."
         )
     return f"{type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _out_of_memory(error: BaseException, config: Config) -> TrainingError:
+    """The failure with the largest batch size, halved from the run's, of which one step was tried and fits."""
+    batch = config.train.batch_size
+    error.__traceback__ = None  # it holds the frames, and they hold what filled the memory
+    gc.collect()
+    device = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "Memory"
+    fits = _fitting_batch_size(config)
+    if fits is None:
+        return TrainingError(
+            f"{device} ran out with train.batch_size={batch}, and no smaller batch was seen to fit. Close other programs, or choose a smaller network (model.width)."
+        )
+    return TrainingError(
+        f"{device} ran out with train.batch_size={batch}. A step with train.batch_size={fits} was tried and fits: clone the run with that, or close other programs and resume it.",
+        try_instead={"train.batch_size": fits},
+    )
+
+
+def _fitting_batch_size(config: Config) -> int | None:
+    """The first of 1/2, 1/4, ... of the batch size of which a whole step fits into memory; None where none does."""
+    batch = config.train.batch_size // 2
+    while batch:
+        try:
+            _try_step(config, batch)
+            return batch
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                return None
+            batch //= 2
+        finally:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return None
+
+
+def _try_step(config: Config, batch: int) -> None:
+    """One optimizer step on blank pictures, in which the optimizer makes its state too."""
+    runtime = resolve(config.runtime)
+    labels = torch.zeros(batch, dtype=torch.int64)
+    learner = Learner.fresh(config, labels, _CLASSES, runtime)
+    images = torch.zeros(batch, 48, 48, dtype=torch.uint8, device=runtime.device)
+    loss, _right = learner.step(images, labels.to(runtime.device), config.optim.lr, 0)
+    loss.item()  # waits for the device

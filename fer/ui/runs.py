@@ -165,6 +165,7 @@ def _head(run: Run) -> None:
         st.progress(run.progress, text="Waiting for its turn")
     if run.status.get("error"):
         st.error(plain(str(run.status["error"])), icon=":material/error:")
+    _instead(run)
     if run.state == "lost":
         st.warning(
             "Its process is gone without a word: the machine was restarted, or it ran out of memory. Resume goes on from the last save.",
@@ -172,6 +173,20 @@ def _head(run: Run) -> None:
         )
     for problem in run.problems:
         st.warning(f"Damaged: {plain(problem)}", icon=":material/broken_image:")
+
+
+def _instead(run: Run) -> None:
+    """Offer the settings with which a training that failed may go through."""
+    tried = run.status.get("try_instead")
+    if run.state == "failed" and isinstance(tried, dict):
+        for path, value in tried.items():
+            if path in SETTINGS and isinstance(value, int | float):
+                st.page_link(
+                    "pages/train.py",
+                    label=f"Clone it with {plain(path)} {value:g}",
+                    icon=":material/healing:",
+                    query_params={"clone": run.id, "set": f"{path}={value:g}"},
+                )
 
 
 def _progress(run: Run) -> None:

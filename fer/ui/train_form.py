@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from fer.config import SETTINGS, TAKES_CROPS, TRANSFER, Config, Setting, flatten, with_settings
+from fer.config import SETTINGS, TAKES_CROPS, TRANSFER, Config, Setting, flatten, parse_assignments, with_settings
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
@@ -160,9 +160,9 @@ def explain(problem: str) -> str:
 
 
 def open_form(store: RunStore) -> TrainState:
-    """The visitor's form; filled from the URL's `clone`, `recipe` and `dataset` where these are new."""
+    """The visitor's form; filled from the URL's `clone` (with `set`), `recipe` and `dataset` where these are new."""
     arrived = "train-recipe" not in st.session_state  # a widget's state goes when its page is left
-    asked = {key: st.query_params.get(key) for key in ("clone", "recipe", "dataset")}
+    asked = {key: st.query_params.get(key) for key in ("clone", "recipe", "dataset", "set")}
     state = st.session_state.get("train")
     if state is None:
         state = st.session_state["train"] = _from_recipe("baseline", _default_data())
@@ -217,6 +217,7 @@ def _fill_from_url(state: TrainState, store: RunStore, asked: Mapping[str, str |
     try:
         if asked["clone"]:
             _fill_from_run(state, store, asked["clone"])
+            state.values.update(parse_assignments([asked["set"]] if asked["set"] else []))
         elif asked["recipe"]:
             recipe = get_recipe(asked["recipe"])
             base = {**flatten(recipe.config()), "data.name": state.values["data.name"]}

@@ -290,7 +290,7 @@ def test_damaged_line_of_metrics_is_named(open_page) -> None:
         file.write('{"epoch": 3, "lr"')
     at = open_page("compare")
     assert not at.exception
-    assert "torn: metrics.jsonl: 1 line that cannot be read left out" in said(at)
+    assert "torn: metrics.jsonl: a torn last line left out" in said(at)
 
 
 def test_names_that_look_like_markup_and_names_given_twice(open_page) -> None:

@@ -384,7 +384,7 @@ def test_a_torn_last_line_is_left_out_and_named(store, cut):
     run = store.get("a")
     assert [r["epoch"] for r in run.metrics] == [1]
     assert run.state == "queued"
-    assert run.problems == ("metrics.jsonl: 1 line that cannot be read left out",)
+    assert run.problems == ("metrics.jsonl: a torn last line left out",)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from benchmarks import study_loop
 from benchmarks.same_learning import compare_steps
-from fer import device
+from fer import device, files
 from fer import train as training
 from fer.checkpoint import load_checkpoint
 from fer.data import dataset
@@ -492,8 +493,12 @@ def test_a_run_that_cannot_be_read_says_why(store, make_run):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), r"train\.batch_size=32\. Try 16"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), r"Try 16"),
+        (
+            MemoryError(),
+            r"Memory ran out with train\.batch_size=32\. A step with train\.batch_size=16 was tried and fits",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), r"batch_size=16 was tried"),
+        (torch.OutOfMemoryError("CUDA out of memory"), r"^GPU memory ran out .*batch_size=16 was tried"),
         (OSError(28, "No space left on device"), "disk is full"),
         (OSError(30, "Read-only file system"), "could not be written"),
     ],
@@ -539,3 +544,146 @@ def test_the_resume_file_holds_no_code(finished_run: Run):
     saved = torch.load(Path(finished_run.path / "resume.pt"), weights_only=True)
     assert (saved["epoch"], saved["step"], saved["precision"]) == (3, 0, "fp32")
     assert Preprocess.for_channels("rgb") == load_checkpoint(finished_run.path / "best.safetensors").preprocess
+
+
+# A machine that fails underneath
+
+
+def test_what_a_smaller_batch_fits_is_found_by_trying_and_offered(store, make_run, monkeypatch):
+    """A memory that holds a step of 8 pictures and no more."""
+    make_run("a")
+    real, tried = training.Learner.step, []
+
+    def step(self, images, *rest):
+        tried.append(len(images))
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, images, *rest)
+
+    monkeypatch.setattr(training.Learner, "step", step)
+    with pytest.raises(TrainingError, match=r"train\.batch_size=8 was tried and fits"):
+        fit(store, "a")
+    assert tried == [32, 16, 8]
+    assert store.get("a").status["try_instead"] == {"train.batch_size": 8}
+
+
+def test_where_no_batch_fits_none_is_offered(store, make_run, monkeypatch):
+    make_run("a")
+
+    def full(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr(training.Learner, "step", full)
+    with pytest.raises(TrainingError, match="no smaller batch was seen to fit"):
+        fit(store, "a")
+    assert "try_instead" not in store.get("a").status
+
+
+def test_a_loss_that_is_no_number_names_its_step_and_offers_a_lower_rate(store, make_run, monkeypatch):
+    make_run("a", train__epochs=2)
+    step, taken = training.Learner.step, []
+
+    def break_the_eighth(self, *batch):
+        loss, right = step(self, *batch)
+        taken.append(1)
+        return (loss * math.nan if len(taken) == STEPS + 3 else loss), right
+
+    monkeypatch.setattr(training.Learner, "step", break_the_eighth)
+    with pytest.raises(TrainingError, match=rf"in epoch 2, step 3 of {STEPS}\..*last whole epoch, 1, are kept"):
+        fit(store, "a")
+    run = store.get("a")
+    assert run.status["try_instead"] == {"optim.lr": 0.0001}
+    assert torch.load(run.path / "resume.pt", weights_only=True)["epoch"] == 1
+    assert all(v.isfinite().all() for v in weights(run).values())
+
+
+def test_weights_that_broke_inside_an_epoch_are_not_saved_on_a_stop(store, make_run, every_step, monkeypatch):
+    make_run("a")
+    step = training._Fit._step
+
+    def break_weights(self, *batch) -> None:
+        step(self, *batch)
+        if (self.state.epoch, self.state.step) == (1, 1):
+            with torch.no_grad():
+                next(self.learner.model.parameters()).fill_(math.nan)
+
+    monkeypatch.setattr(training._Fit, "_step", break_weights)
+    with pytest.raises(TrainingError, match="no longer a number in epoch 2"):
+        fit(store, "a", Watcher(should_stop=StopAfter(STEPS + 2)))
+    saved = torch.load(store.folder("a") / "resume.pt", weights_only=True)
+    assert saved["epoch"] == 1
+    assert all(v.isfinite().all() for v in saved["model"].values())
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "metrics.jsonl", "resume.pt", "status.json"])
+def test_a_disk_that_fills_up_at_any_file_fails_with_the_reason_and_the_save_before_goes_on(
+    store, make_run, undisturbed, monkeypatch, name
+):
+    """From the second epoch on, the file cannot be written, and nothing else can before some space is given back."""
+    make_run("a", **SETTINGS)
+    full = {"now": False}
+
+    def refuse(path) -> None:
+        due = Path(path).name == name and bool(store.get("a").metrics)
+        full["now"] = (full["now"] or due) and (store.folder("a") / ".reserve").exists()
+        if full["now"]:
+            raise OSError(28, "No space left on device")
+
+    real_append, real_write = RunStore.append_metrics, files.write_atomic
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            RunStore,
+            "append_metrics",
+            lambda s, i, row: (refuse(s.folder(i) / "metrics.jsonl"), real_append(s, i, row)),
+        )
+        for module in (files, training):
+            patch.setattr(module, "write_atomic", lambda path, write: (refuse(path), real_write(path, write)))
+        with pytest.raises(TrainingError, match="The disk is full. Free some space, then resume"):
+            fit(store, "a")
+    run = store.get("a")
+    assert (run.state, run.problems) == ("failed", ())
+    assert "disk is full" in run.status["error"]
+    assert not [p for p in run.path.iterdir() if p.suffix == ".tmp" or p.name == ".reserve"]
+    store.requeue("a")
+    assert_same_outcome(fit(store, "a"), undisturbed)
+
+
+def test_a_store_that_is_removed_while_a_run_trains_is_said(store, make_run, every_step):
+    make_run("a")
+    lines: list[str] = []
+
+    def remove(_progress) -> None:
+        shutil.rmtree(store.root, ignore_errors=True)
+
+    with pytest.raises(TrainingError, match="folder .* is gone: it was deleted or its disk was taken away"):
+        fit(store, "a", Watcher(on_progress=remove, log=lines.append))
+    assert "status could not be written" in lines[-1]
+    assert not store.root.exists()
+
+
+def test_a_store_that_becomes_read_only_is_said(store, make_run, read_only, every_step):
+    make_run("a")
+    with pytest.raises(TrainingError, match=r"could not be written: .*Read-only.*Resume the run when"):
+        fit(store, "a", Watcher(on_epoch=lambda _row: read_only(store.root)))
+
+
+def test_a_torn_last_line_is_dropped_and_said_on_resuming(store, make_run, undisturbed, every_step):
+    make_run("a", **SETTINGS)
+    fit(store, "a", Watcher(should_stop=StopAfter(STEPS + 2)))
+    with open(store.folder("a") / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "lr": 0.0')
+    assert store.get("a").problems == ("metrics.jsonl: a torn last line left out",)
+    store.requeue("a")
+    lines: list[str] = []
+    assert_same_outcome(fit(store, "a", Watcher(log=lines.append)), undisturbed)
+    assert lines[0] == "metrics.jsonl: a torn last line dropped"
+
+
+def test_lost_metrics_are_written_again_from_the_save(store, make_run, undisturbed, every_step):
+    make_run("a", **SETTINGS)
+    fit(store, "a", Watcher(should_stop=StopAfter(2 * STEPS + 1)))
+    (store.folder("a") / "metrics.jsonl").unlink()
+    store.requeue("a")
+    lines: list[str] = []
+    assert_same_outcome(fit(store, "a", Watcher(log=lines.append)), undisturbed)
+    assert lines[0] == "metrics.jsonl: 2 lost epochs written again from resume.pt"

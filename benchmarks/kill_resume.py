@@ -179,7 +179,8 @@ def _where(run: Run) -> str:
         return "before it began"
     if any(p.suffix == ".tmp" for p in run.path.iterdir()):
         return "while a file was written"
-    if run.state == "lost" and run.status.get("step"):
+    saved = run.path / "resume.pt"
+    if saved.exists() and torch.load(saved, weights_only=True)["step"]:
         return "inside an epoch"
     return "between epochs, or setting up" if run.state == "lost" else run.state
 

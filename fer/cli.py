@@ -42,6 +42,10 @@ runs_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
+queue_app = typer.Typer(
+    help="The queue: list it, pause it, choose what is next.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(queue_app, name="queue")
 
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 TtaOption = Annotated[
@@ -94,13 +98,31 @@ def train(
     queue: Annotated[
         bool, typer.Option("--queue", help="Leave it to the background worker and return at once.")
     ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Queue this many runs that differ by their seed, from --seed on.")
+    ] = None,
+    choices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            metavar="PATH=VALUE,VALUE",
+            help="Queue a run for each combination of these values; may be given several times.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before several runs are queued.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Train a network and keep the run in the store."""
+    """Train a network and keep the run in the store. Several runs (--seeds, --grid) are left to the background worker."""
     from fer import jobs
 
     config = _config(recipe, dataset, settings, seed)
     store = RunStore()
+    if seeds is not None or choices:
+        if run_id:
+            raise FerError("--run-id names one run. Leave it out where --seeds or --grid make several.")
+        values = {"seed": range(config.seed, config.seed + seeds)} if seeds else {}
+        configs = jobs.grid(config, {**jobs.choices(choices or []), **values})
+        return _submit(store, recipe, configs, yes, as_json)
     run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue)
     if queue:
         jobs.ensure_worker(store)
@@ -109,9 +131,32 @@ def train(
     return _train_here(store, run.id, as_json)
 
 
+def _submit(store: RunStore, recipe: str, configs: list[Config], yes: bool, as_json: bool) -> int:
+    """Say how many runs these are and how long they take, ask where somebody is there to ask, queue them."""
+    from fer import jobs
+
+    seconds = jobs.seconds_known(store.runs(archived=True), configs)
+    n, epochs = len(configs), sum(c.train.epochs for c in configs)
+    how_long = (
+        "how long is not known before one of the kind has run (see: python -m fer cost)"
+        if seconds is None
+        else f"about {seconds / 60:.2g} min at the speed of such runs before, {jobs.max_runs()} at a time"
+    )
+    text = f"{n} run{'s' if n > 1 else ''}, {epochs:,} epochs in all; {how_long}"
+    if not as_json:
+        print(text)
+    if not yes and not as_json and sys.stdin.isatty():
+        typer.confirm("Queue them?", abort=True)
+    runs = jobs.submit(store, [(recipe, c) for c in configs])
+    listed = "\n".join(f"queued {r.id}" for r in runs)
+    content = {"runs": [r.id for r in runs], "submission": runs[0].submission, "seconds": seconds}
+    _say(as_json, content, f"{listed}\nstop them all with: python -m fer runs stop {runs[0].id} --together")
+    return 0
+
+
 @app.command()
 def worker() -> None:
-    """Train the queued runs one after the other, then end. Started by itself whenever a run is queued."""
+    """Train the queued runs in their order, then end. Started by itself whenever a run is queued."""
     from fer import jobs
 
     trained = jobs.work(RunStore())
@@ -425,7 +470,13 @@ def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
 @runs_app.command("start")
 def runs_start(run: RunArg) -> int:
     """Train a queued run here and now, in the foreground; what the worker does for each."""
-    return _train_here(RunStore(), run, as_json=False)
+    from fer import jobs
+
+    store = RunStore()
+    try:
+        return _train_here(store, run, as_json=False)
+    finally:
+        jobs.carry_on(store)
 
 
 @runs_app.command("card")
@@ -444,9 +495,21 @@ def runs_card(
 
 
 @runs_app.command("stop")
-def runs_stop(run: RunArg, as_json: JsonOption = False) -> None:
-    """Ask a run to stop: it finishes its step and saves, and can be resumed."""
+def runs_stop(
+    run: RunArg,
+    together: Annotated[
+        bool, typer.Option("--together", help="Stop all that were launched together with it too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a run to stop: it finishes its step and saves, and can be resumed. One that waits is taken out of the queue."""
     store = RunStore()
+    if together:
+        from fer import jobs
+
+        stopped = jobs.stop_submission(store, run)
+        _say(as_json, {"stopped": stopped}, f"asked {len(stopped)} runs to stop: {', '.join(stopped)}")
+        return
     state = store.request_stop(run)
     _say(as_json, _run_json(store.get(run)), f"{run} is {state}")
 
@@ -505,6 +568,52 @@ def runs_delete(
         typer.confirm(f"Delete run '{run}' and all its files?", abort=True)
     store.delete(run)
     _say(as_json, {"id": run, "deleted": True}, f"{run} deleted")
+
+
+# --- the queue -------------------------------------------------------------------------------------------------------
+
+
+@queue_app.command("list")
+def queue_list(as_json: JsonOption = False) -> None:
+    """List what trains and what waits, the next one first."""
+    from fer import jobs
+
+    store = RunStore()
+    runs = store.runs(archived=True)
+    trains = [r.id for r in runs if r.state in ("running", "stopping")]
+    waits = [r.id for r in jobs.in_turn(runs)]
+    facts = {"running": trains, "waiting": waits, "paused": jobs.paused(store), "at_once": jobs.max_runs()}
+    lines = [*[f"{i}: running" for i in trains], *[f"{i}: waits" for i in waits]] or [
+        "Nothing trains and nothing waits."
+    ]
+    _say(as_json, facts, "\n".join(lines + (["The queue is paused."] if facts["paused"] else [])))
+
+
+@queue_app.command("pause")
+def queue_pause() -> None:
+    """Start no further run; those that train go on."""
+    from fer import jobs
+
+    jobs.pause(RunStore())
+    print("The queue is paused. Go on with: python -m fer queue resume")
+
+
+@queue_app.command("resume")
+def queue_resume() -> None:
+    """Start runs again."""
+    from fer import jobs
+
+    jobs.unpause(RunStore())
+    print("The queue goes on.")
+
+
+@queue_app.command("next")
+def queue_next(run: RunArg) -> None:
+    """Let a queued run be the next one that is started."""
+    from fer import jobs
+
+    jobs.run_next(RunStore(), run)
+    print(f"{run} is next")
 
 
 # --- data ------------------------------------------------------------------------------------------------------------

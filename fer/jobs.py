@@ -1,32 +1,47 @@
 """Runs that train in processes of their own: the queue, and the worker that drains it.
 
-The queue is the set of run folders in state `queued`, oldest first. One detached worker a store drains it; it is
-started on demand, outlives the browser and the dashboard, and ends when nothing is left to do. Each run is trained by a
-child process whose output goes to `train.log`, so that even its death leaves a trace.
+The queue is the set of run folders in state `queued`, oldest first. One detached worker a store drains it, at most
+`max_runs()` at a time; it is started on demand, outlives the browser and the dashboard, and ends when nothing is left to
+do. Each run is trained by a child process whose output goes to `train.log`, so that even its death leaves a trace.
+
+A worker that dies takes no run with it: its children train on, and the one that ends first starts another worker. What
+went down with the machine is queued again, in its old place, by the next worker that serves the store there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import secrets
+import signal
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fer.config import Config, with_settings
+import psutil
+
+from fer.config import Config, parse_assignments, with_settings
 from fer.data.dataset import load
-from fer.errors import ConfigError, RunBusy, RunError
+from fer.errors import ConfigError, FerError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
 from fer.pretrained import check_weights
-from fer.runs import Run, RunStore, hold, is_locked
+from fer.runs import ACTIVE, Run, RunStore, hold, is_locked
 
 WORKER_LOCK = ".worker.lock"
 WORKER_LOG = ".worker.log"
+PAUSED = ".paused"
 MAX_GRID = 200
+_CORES_A_RUN = 8  # more gain little: the networks are small
+_MAX_ADOPTIONS = 3  # of a run that goes down each time with the machine it trains on
+_STOP_SECONDS = 60.0  # that a run has to save after a request to stop, before it is killed
+_LOOK_SECONDS = 0.2
 _STARTED: list[subprocess.Popen] = []  # kept so that a worker that ended is collected
 
 
@@ -46,14 +61,46 @@ def submit(store: RunStore, configs: Sequence[tuple[str | None, Config]]) -> lis
     """Queue a run for each (recipe, config), in this order, and see that a worker serves them. Raises FerError.
 
     Each data set is read, and each file of first weights looked for, once and before anything is queued, so one that does
-    not fit leaves no half submission.
+    not fit leaves no half submission. Several runs are one submission, which can be stopped as one; where the store fails
+    at one of them, those before it are taken back.
     """
     for model in dict.fromkeys(config.model for _, config in configs):
         check_weights(model)
     facts = {data: _data_facts(config) for data, config in {c.data: c for _, c in configs}.items()}
-    runs = [store.create(config, recipe=recipe, data=facts[config.data]) for recipe, config in configs]
+    submission = secrets.token_hex(6) if len(configs) > 1 else None
+    runs: list[Run] = []
+    try:
+        for recipe, config in configs:
+            runs.append(store.create(config, recipe=recipe, data=facts[config.data], submission=submission))
+    except FerError:
+        for run in runs:
+            with contextlib.suppress(FerError):  # a worker may have begun it: it stays, whole
+                store.delete(run.id)
+        raise
     ensure_worker(store)
     return runs
+
+
+def submitted_together(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that were launched in one submission with this one, itself included."""
+    return [r for r in runs if r.id == run.id or (run.submission and r.submission == run.submission)]
+
+
+def stop_submission(store: RunStore, run_id: str) -> list[str]:
+    """Ask all runs of this run's submission that wait or train to stop, the last in the queue first; returns their ids.
+
+    Raises RunError where none of them waits or trains.
+    """
+    run = store.get(run_id)
+    together = [r for r in submitted_together(run, store.runs(archived=True)) if r.state in ACTIVE]
+    if not together:
+        raise RunError(f"No run launched with '{run_id}' waits or trains, so there is nothing to stop.")
+    stopped = []
+    for each in sorted(together, key=_turn, reverse=True):  # so that no worker takes the next one meanwhile
+        with contextlib.suppress(RunError):  # ended or deleted since
+            store.request_stop(each.id)
+            stopped.append(each.id)
+    return stopped
 
 
 def _data_facts(config: Config) -> dict[str, Any]:
@@ -84,9 +131,102 @@ def grid(config: Config, choices: Mapping[str, Sequence[Any]]) -> list[Config]:
     return [with_settings(config, dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
 
 
+def choices(assignments: Iterable[str]) -> dict[str, list[Any]]:
+    """`["optim.lr=0.1,0.2"]` as what `grid` takes. Raises ConfigError."""
+    found: dict[str, list[Any]] = {}
+    for text in assignments:
+        path, _, values = text.partition("=")
+        parts = list(dict.fromkeys(v.strip() for v in values.split(",") if v.strip()))
+        if not parts:
+            raise ConfigError(f"'{text}' has no values to try. Write it as optim.lr=0.001,0.0003.")
+        found[path] = [parse_assignments([f"{path}={part}"])[path] for part in parts]
+    return found
+
+
+def seconds_known(runs: Iterable[Run], configs: Sequence[Config]) -> float | None:
+    """Estimated seconds of all these trainings here, from the epochs of runs on the same data with the same network, batch
+    size and device settings; None where one of them has no such run."""
+    known: dict[Any, list[float]] = {}
+    for run in runs:
+        if run.config and run.epoch_seconds:
+            known.setdefault(_pace(run.config), []).append(run.epoch_seconds)
+    total = 0.0
+    for config in configs:
+        if _pace(config) not in known:
+            return None
+        total += statistics.median(known[_pace(config)]) * config.train.epochs
+    return total / min(max_runs(), len(configs))
+
+
+def _pace(config: Config) -> tuple[Any, ...]:
+    """What the seconds of an epoch depend on."""
+    return config.data, config.model, config.augment, config.train.batch_size, config.optim.name, config.runtime
+
+
 def queue(store: RunStore) -> list[Run]:
     """The queued runs, the one that is next first."""
-    return sorted(waiting(store.runs(archived=True)), key=lambda r: (r.status.get("queued", r.created), r.id))
+    return in_turn(store.runs(archived=True))
+
+
+def in_turn(runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that wait for a worker, the next one first."""
+    return sorted(waiting(runs), key=_turn)
+
+
+def _turn(run: Run) -> tuple[float, str]:
+    return float(run.status.get("turn", run.status.get("queued", run.created))), run.id
+
+
+def run_next(store: RunStore, run_id: str) -> Run:
+    """Let a queued run be the next one that is started. Raises RunError where it does not wait."""
+    run = store.get(run_id)
+    if not waiting([run]):
+        raise RunError(f"Run '{run_id}' is {run.state}; only one that waits in the queue can be the next.")
+    first = queue(store)[0]
+    if first.id == run_id:
+        return run
+    return store.set_turn(run_id, _turn(first)[0] - 1.0)
+
+
+def pause(store: RunStore) -> None:
+    """Start no further run; those that train go on. Raises RunError where the store cannot be written."""
+    store.mark(PAUSED, True)
+
+
+def unpause(store: RunStore) -> None:
+    """Start runs again, and see that a worker does. Raises RunError."""
+    store.mark(PAUSED, False)
+    if queue(store):
+        ensure_worker(store)
+
+
+def paused(store: RunStore) -> bool:
+    """Whether the queue is paused."""
+    return (store.root / PAUSED).exists()
+
+
+def max_runs() -> int:
+    """How many runs train at a time: `FER_MAX_RUNS`, else one a GPU, else one for each eight cores, at least 1.
+
+    Raises ConfigError for a value that is no whole number from 1 on.
+    """
+    wanted = os.environ.get("FER_MAX_RUNS")
+    if wanted is None:
+        return len(gpus()) or max(1, (psutil.cpu_count(logical=False) or 1) // _CORES_A_RUN)
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= 64:
+        raise ConfigError(f"FER_MAX_RUNS cannot be {wanted!r}. Allowed: a whole number from 1 to 64.")
+    return int(wanted)
+
+
+def gpus() -> list[str]:
+    """The names by which CUDA knows this machine's NVIDIA GPUs, those of `CUDA_VISIBLE_DEVICES` where it is set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    try:
+        return [str(i) for i in range(len(os.listdir("/proc/driver/nvidia/gpus")))]
+    except OSError:
+        return []
 
 
 def waiting(runs: Iterable[Run]) -> list[Run]:
@@ -102,6 +242,8 @@ def worker_alive(store: RunStore) -> bool:
 def ensure_worker(store: RunStore) -> None:
     """Start a detached worker; one that finds another at work ends by itself. Raises RunError."""
     environment = {**os.environ, "FER_RUNS_DIR": str(store.root.resolve()), "PYTHONPATH": _python_path()}
+    if "FER_GPUS" in environment:
+        environment["CUDA_VISIBLE_DEVICES"] = environment["FER_GPUS"]
     try:
         with open(store.root / WORKER_LOG, "ab") as log:
             worker = subprocess.Popen(
@@ -120,9 +262,9 @@ def ensure_worker(store: RunStore) -> None:
 
 
 def work(store: RunStore, *, linger_seconds: float = 2.0) -> int:
-    """Drain the queue as the store's only worker; returns the number of runs trained.
+    """Drain the queue as the store's only worker; returns the number of runs that it started.
 
-    Ends when nothing has been queued for `linger_seconds`. Returns 0 at once where another worker serves the store.
+    Ends when nothing could be started for `linger_seconds`. Returns 0 at once where another worker serves the store.
     """
     trained = 0
     while True:
@@ -131,56 +273,145 @@ def work(store: RunStore, *, linger_seconds: float = 2.0) -> int:
                 trained += _drain(store, linger_seconds)
         except RunBusy:
             return trained  # another worker serves
-        if not queue(store):  # else: queued between the last look and letting go of the lock
+        if paused(store) or not queue(store):  # else: queued between the last look and letting go of the lock
             return trained
 
 
+def adopt(store: RunStore, runs: Iterable[Run]) -> list[str]:
+    """Queue those of the runs again, in their old places, that can be adopted; returns their ids."""
+    adopted = []
+    for run in adoptable(runs):
+        with contextlib.suppress(RunError):  # somebody else resumes or deletes it
+            store.requeue(run.id, turn=_turn(run)[0], adoptions=_adoptions(run) + 1, adopted_epoch=len(run.metrics))
+            adopted.append(run.id)
+    return adopted
+
+
+def adoptable(runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that a worker of this machine trained when both went down, and that may be tried again.
+
+    A run that did so three times without ending an epoch between is left as lost: it may be what brings the machine down.
+    """
+    lost = [r for r in runs if r.state == "lost" and r.status.get("worker") == platform.node() and not r.shipped]
+    return [r for r in lost if _adoptions(r) < _MAX_ADOPTIONS]
+
+
+def _adoptions(run: Run) -> int:
+    return int(run.status.get("adoptions", 0)) if run.status.get("adopted_epoch") == len(run.metrics) else 0
+
+
 def _drain(store: RunStore, linger_seconds: float) -> int:
-    trained, idle_since = 0, time.monotonic()
-    while time.monotonic() - idle_since < linger_seconds:
-        queued = queue(store)
-        if not queued:
-            time.sleep(0.2)
-            continue
-        _train_in_child(store, queued[0])
-        trained, idle_since = trained + 1, time.monotonic()
-    return trained
+    slots = max_runs()
+    started, idle_since = 0, time.monotonic()
+    training: dict[Future[None], tuple[str, int]] = {}
+    # Ctrl-C reaches the children too, which then save and end: leaving the pool waits for them.
+    with ThreadPoolExecutor(slots) as pool:
+        while training or time.monotonic() - idle_since < linger_seconds:
+            for future in [f for f in training if f.done()]:
+                training.pop(future)
+                future.result()  # a defect of ours stays loud
+                idle_since = time.monotonic()
+            mine = {run_id for run_id, _slot in training.values()}
+            run = _startable(store, mine, slots)
+            if run is None:
+                time.sleep(_LOOK_SECONDS if training or linger_seconds > _LOOK_SECONDS else linger_seconds / 4)
+                continue
+            slot = min(set(range(slots)) - {slot for _id, slot in training.values()})
+            training[pool.submit(_train_in_child, store, run, slot, slots)] = (run.id, slot)
+            started += 1
+    return started
 
 
-def _train_in_child(store: RunStore, run: Run) -> None:
+def _startable(store: RunStore, mine: set[str], slots: int) -> Run | None:
+    """The next run of the queue, if there is a slot for it; runs that a worker before this one started take theirs."""
+    if len(mine) >= slots or paused(store):
+        return None
+    runs = store.runs(archived=True)
+    if adopt(store, [r for r in runs if r.id not in mine]):
+        runs = store.runs(archived=True)
+    waits = [r for r in in_turn(runs) if r.id not in mine]
+    adopted = [r for r in runs if r.state in ("running", "stopping") and r.status.get("worker") and r.id not in mine]
+    return waits[0] if waits and len(mine) + len(adopted) < slots else None
+
+
+def carry_on(store: RunStore) -> None:
+    """For a run of a worker when it ends: see that there is a worker for what waits, since its own may have died."""
+    if os.environ.get("FER_WORKER") and not paused(store) and queue(store) and not worker_alive(store):
+        ensure_worker(store)
+
+
+def _train_in_child(store: RunStore, run: Run, slot: int = 0, slots: int = 1) -> None:
     environment = {
         **os.environ,
         "FER_RUNS_DIR": str(store.root.resolve()),
         "PYTHONPATH": _python_path(),
         "PYTHONUNBUFFERED": "1",
+        "FER_WORKER": platform.node(),
+        "FER_SHARING": str(slots),
     }
+    if names := gpus():
+        environment["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
+        environment["FER_GPUS"] = ",".join(names)  # for a worker that this child may have to start
     try:
         with open(run.path / "train.log", "ab") as log:
-            code = _call([sys.executable, "-m", "fer", "runs", "start", run.id], log, environment)
+            code = _call([sys.executable, "-m", "fer", "runs", "start", run.id], log, environment, run.path / "stop")
     except FileNotFoundError:
         return  # deleted before it began
+    _after(store, run.id, code)
+
+
+def _after(store: RunStore, run_id: str, code: int) -> None:
+    """Where a training process has ended without a word, say so in the run's status, so that nobody waits for it."""
     try:
-        after = store.get(run.id)
+        run = store.get(run_id)
     except RunError:
         return  # deleted meanwhile
-    if after.state == "queued":  # it never began: a state that says so, else the queue would try it for ever
-        reason = f"The training process ended with code {code} before it began. The log says more."
-        failed = {**after.status, "state": "failed", "finished": time.time(), "error": reason}
-        with contextlib.suppress(RunError), hold(run.path / "run.lock"):  # somebody else has just started it
-            store.write_status(run.id, failed)
+    asked = (run.path / "stop").exists()
+    if run.state == "queued":  # it never began: a state that says so, else the queue would try it for ever
+        said = {
+            "state": "failed",
+            "error": f"The training process ended with code {code} before it began. The log says more.",
+        }
+    elif run.state == "lost" and asked:
+        said = {
+            "state": "stopped",
+            "error": f"It did not save within {_STOP_SECONDS:.0f} s of the request to stop and was killed. Resume goes on from the save before.",
+        }
+    elif run.state == "lost":
+        said = {"state": "failed", "error": _killed(code)}
+    else:
+        return
+    with contextlib.suppress(RunError), hold(run.path / "run.lock"):  # somebody else has just started it
+        store.write_status(run_id, {**run.status, **said, "finished": time.time()})
+        (run.path / "stop").unlink(missing_ok=True)
 
 
-def _call(command: list[str], log: BinaryIO, environment: Mapping[str, str]) -> int:
+def _killed(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "The training process was killed (signal 9), as the system does when memory runs out. Close other programs or clone it with a smaller train.batch_size; resume goes on from the last save."
+    how = f"by signal {-code}" if code < 0 else f"with code {code}"
+    return f"The training process ended {how} without a word. The log may say more; resume goes on from the last save."
+
+
+def _call(command: list[str], log: BinaryIO, environment: Mapping[str, str], stop: Path | None = None) -> int:
     """Run a command to its end, its output in `log`; returns its exit code.
 
-    Ctrl-C reaches the child too, which then saves and ends: it is waited for, where subprocess.call would kill it.
+    stop: the file that asks it to end; where it still runs long after, it is killed.
     """
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+    while True:
+        try:
+            return child.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            if stop is not None and _asked_long_ago(stop):
+                child.kill()
+
+
+def _asked_long_ago(stop: Path) -> bool:
     try:
-        return child.wait()
-    except KeyboardInterrupt:
-        child.wait()
-        raise
+        return time.time() - stop.stat().st_mtime > _STOP_SECONDS
+    except OSError:
+        return False
 
 
 def _python_path() -> str:

@@ -46,7 +46,18 @@ ACTIVE = ("queued", "running", "stopping")
 RESUMABLE = ("stopped", "failed", "lost")
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _NAME_LENGTH, _NOTE_LENGTH, _TAG_LENGTH = 80, 4000, 40
-_STATUS_NUMBERS = ("epoch", "step", "steps_per_epoch", "images_per_sec", "running_loss", "running_top1", "queued")
+_STATUS_NUMBERS = (
+    "epoch",
+    "step",
+    "steps_per_epoch",
+    "images_per_sec",
+    "running_loss",
+    "running_top1",
+    "queued",
+    "turn",
+    "adoptions",
+    "adopted_epoch",
+)
 _NOTE_KINDS = {"name": str, "tags": list, "note": str, "pinned": bool, "archived": bool}
 _RESERVED_SECONDS = 60.0
 _REPORT_FILES = ("report.json", "report-local.json")  # the second for what is made of a shipped run
@@ -175,6 +186,12 @@ class Run:
     def remark(self) -> str | None:
         """What whoever shipped the run says about its figures; None for one's own runs."""
         return self.record.get("remark")
+
+    @property
+    def submission(self) -> str | None:
+        """What the runs that were launched together have in common; None for one that was launched by itself."""
+        found = self.record.get("submission")
+        return found if isinstance(found, str) else None
 
     @property
     def created(self) -> float:
@@ -410,13 +427,14 @@ class RunStore:
         kind: str = "run",
         members: Sequence[str] = (),
         reserved: bool = False,
+        submission: str | None = None,
     ) -> Run:
         """Make a run's folder in state `queued`; whole or not at all.
 
         kind: 'run', or 'ensemble' with the ids of its members.
 
         data: what is known of the data set at this moment: `fingerprint`, `synthetic`, `split_note`.
-        reserved: whoever creates it trains it too; a worker leaves it alone.
+        reserved: whoever creates it trains it too; a worker leaves it alone. submission: the same for all that are launched together.
         Raises RunError where the id is taken or the store cannot be written.
         """
         wanted = check_run_id(run_id) if run_id else None
@@ -431,6 +449,8 @@ class RunStore:
         }
         if members:
             record["members"] = list(members)
+        if submission:
+            record["submission"] = submission
         record["config"] = config.model_dump(mode="json")
         with self._writing():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -510,16 +530,18 @@ class RunStore:
             if run.state == "queued":
                 try:
                     with hold(run.path / "run.lock", timeout=0.2):
+                        self._check_unchanged(run)
                         self.write_status(run_id, {**run.status, "state": "stopped", "finished": time.time()})
                         (run.path / "stop").unlink(missing_ok=True)
                 except RunError:
                     pass  # the worker has just taken it: it will see the request
         return self.get(run_id).state
 
-    def requeue(self, run_id: str, *, reserved: bool = False) -> Run:
+    def requeue(self, run_id: str, *, reserved: bool = False, **more: Any) -> Run:
         """Put a stopped, failed or lost run back into the queue; it goes on where its last save left it.
 
-        reserved: the caller trains it itself; a worker leaves it alone. Raises RunError for any other state.
+        reserved: the caller trains it itself; a worker leaves it alone. more: further facts for its status.
+        Raises RunError for any other state.
         """
         run = self.get(run_id)
         if run.state not in RESUMABLE:
@@ -530,10 +552,32 @@ class RunStore:
             raise RunError(f"Run '{run_id}' came with the project and keeps no state to resume from. Clone it instead.")
         with self._writing(), hold(run.path / "run.lock"):
             (run.path / "stop").unlink(missing_ok=True)
-            self.write_status(
-                run_id, {**run.status, "state": "queued", "queued": time.time(), "error": None, "reserved": reserved}
-            )
+            self._check_unchanged(run)
+            kept = {k: v for k, v in run.status.items() if k not in ("turn", "worker", "adoptions", "adopted_epoch")}
+            queued = {"state": "queued", "queued": time.time(), "error": None, "reserved": reserved, **more}
+            self.write_status(run_id, {**kept, **queued})
         return self.get(run_id)
+
+    def set_turn(self, run_id: str, turn: float) -> Run:
+        """Give a queued run another place in the queue: before all with a larger number. Raises RunError if it waits no more."""
+        run = self.get(run_id)
+        with self._writing(), hold(run.path / "run.lock", timeout=0.2):
+            self._check_unchanged(run)
+            self.write_status(run_id, {**run.status, "turn": turn})
+        return self.get(run_id)
+
+    def _check_unchanged(self, run: Run) -> None:
+        """For the holder of its lock: somebody else may have started, stopped or queued it since it was looked at."""
+        now = _read_status(run.path, [])
+        if now.get("state") != run.status.get("state"):
+            raise RunError(f"Run '{run.id}' has just become {now.get('state')}. Look again before you change it.")
+
+    def mark(self, name: str, there: bool) -> None:
+        """Make or take away an empty file of the store itself, such as the one that pauses its queue. Raises RunError."""
+        with self._writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            path = self.root / name
+            path.touch() if there else path.unlink(missing_ok=True)
 
     def annotate(self, run_id: str, **changes: Any) -> Run:
         """Change the notes: name, tags, note, pinned, archived. A shipped run can be pinned and archived only.

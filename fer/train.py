@@ -344,7 +344,9 @@ class _Fit:
         return data
 
     def _runtime(self, saved: Mapping[str, Any] | None) -> Runtime:
-        runtime = resolve(self.config.runtime, sharing=len(self.store.held()))  # this run's own lock is one of them
+        at_once = int(os.environ.get("FER_SHARING", "1"))  # runs that the worker may start beside this one
+        sharing = max(at_once, len(self.store.held()))  # this run's own lock is one of them
+        runtime = resolve(self.config.runtime, sharing=sharing)
         if saved and saved["device"] == runtime.device.type:  # go on with the arithmetic it began with
             runtime = Runtime(runtime.device, saved["precision"], saved["threads"])
         return runtime

@@ -41,8 +41,14 @@ def ordered(runs: Sequence[Run]) -> list[Run]:
 
 
 def serve_queue(store: RunStore, runs: Sequence[Run]) -> None:
-    """See that queued runs have a worker: after a reboot nobody else would start one."""
-    if jobs.waiting(runs) and not jobs.worker_alive(store):
+    """See that queued runs have a worker: after a reboot nobody else would start one. Say where the queue is paused."""
+    if jobs.paused(store):
+        st.warning("The queue is paused: no further run is started.", icon=":material/pause:")
+        if st.button("Go on with the queue", icon=":material/play_arrow:", key="unpause"):
+            jobs.unpause(store)
+            st.rerun()
+        return
+    if (jobs.waiting(runs) or jobs.adoptable(runs)) and not jobs.worker_alive(store):
         try:
             jobs.ensure_worker(store)
         except RunError as error:  # a store that can only be read is still there to look at
@@ -74,6 +80,15 @@ def live_table(store: RunStore, runs: Sequence[Run], archived: bool) -> None:
             _table(active, "active")
 
     live()
+    if any(r.state in ACTIVE for r in runs) and not jobs.paused(store):
+        st.button(
+            "Pause the queue",
+            icon=":material/pause:",
+            key="pause",
+            on_click=jobs.pause,
+            args=(store,),
+            help="Start no further run. Those that train go on to their end.",
+        )
     others = [r for r in runs if r.state not in ACTIVE]
     if others:
         st.fragment(_table)(others, "others")
@@ -212,6 +227,16 @@ def _actions(store: RunStore, run: Run) -> None:
                 lambda: store.request_stop(run.id),
                 help="It finishes its step and saves; you can resume it.",
             )
+        if jobs.waiting([run]):
+            _button(
+                run,
+                "Run next",
+                ":material/vertical_align_top:",
+                lambda: jobs.run_next(store, run.id),
+                help="Let it be the next of the queue that is started.",
+            )
+        if run.submission and run.state in ACTIVE:
+            _stop_all(store, run)
         if run.state in RESUMABLE and not run.shipped:
             _button(
                 run,
@@ -239,6 +264,18 @@ def _actions(store: RunStore, run: Run) -> None:
             st.page_link("pages/evaluate.py", label="Evaluate", icon=":material/grid_on:", query_params={"run": run.id})
         with st.popover("More", icon=":material/more_horiz:"):
             _more(store, run)
+
+
+def _stop_all(store: RunStore, run: Run) -> None:
+    together = [r for r in jobs.submitted_together(run, store.runs(archived=True)) if r.state in ACTIVE]
+    if len(together) > 1:
+        _button(
+            run,
+            f"Stop all {len(together)}",
+            ":material/cancel:",
+            lambda: jobs.stop_submission(store, run.id),
+            help="All that were launched together with this one: those that wait do not start, those that train save and end.",
+        )
 
 
 def _more(store: RunStore, run: Run) -> None:

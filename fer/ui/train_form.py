@@ -217,7 +217,7 @@ def _fill_from_url(state: TrainState, store: RunStore, asked: Mapping[str, str |
     try:
         if asked["clone"]:
             _fill_from_run(state, store, asked["clone"])
-            state.values.update(parse_assignments([asked["set"]] if asked["set"] else []))
+            _set_from_url(state, store.get(asked["clone"]).config, asked["set"])
         elif asked["recipe"]:
             recipe = get_recipe(asked["recipe"])
             base = {**flatten(recipe.config()), "data.name": state.values["data.name"]}
@@ -231,6 +231,13 @@ def _fill_from_url(state: TrainState, store: RunStore, asked: Mapping[str, str |
             ]
     except FerError as error:
         state.notices = [str(error)]
+
+
+def _set_from_url(state: TrainState, config: Config | None, assignment: str | None) -> None:
+    if config and assignment:
+        asked = parse_assignments([assignment])
+        values = flatten(with_settings(config, asked))
+        state.values.update({path: values[path] for path in asked})
 
 
 def _fill_from_run(state: TrainState, store: RunStore, run_id: str) -> None:

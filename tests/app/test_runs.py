@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from fer import jobs
+from fer.config import Config
 from fer.runs import RunStore
 from tests.app.conftest import said
 
@@ -138,3 +139,55 @@ def test_another_run_chosen_by_hand_is_shown_and_stays(open_page, add_run) -> No
     at.run()
     assert at.selectbox[0].value == "first"
     assert at.query_params["run"] in ("first", ["first"])
+
+
+def test_the_queue_is_paused_and_goes_on(open_page, add_run, no_worker) -> None:
+    add_run("waiting", [], state="queued")
+    at = open_page("runs")
+    button(at, "Pause the queue").click().run()
+    assert not at.exception
+    assert jobs.paused(RunStore())
+    assert "The queue is paused" in said(at)
+    asked = len(no_worker)
+    button(at, "Go on with the queue").click().run()
+    assert not at.exception
+    assert not jobs.paused(RunStore())
+    assert len(no_worker) > asked
+
+
+def test_a_queued_run_can_be_the_next(open_page, add_run) -> None:
+    for name in ("first", "second"):
+        add_run(name, [], state="queued")
+    at = open_page("runs", run="second")
+    button(at, "Run next").click().run()
+    assert not at.exception
+    assert [r.id for r in jobs.queue(RunStore())] == ["second", "first"]
+
+
+def test_what_was_launched_together_is_stopped_as_one(open_page) -> None:
+    store = RunStore()
+    for seed in range(3):
+        store.create(Config(), recipe="baseline", data={}, run_id=f"r{seed}", submission="abc")
+    store.create(Config(), recipe="baseline", data={}, run_id="other")
+    at = open_page("runs", run="r1")
+    button(at, "Stop all 3").click().run()
+    assert not at.exception
+    assert {r.id: r.state for r in store.runs()} == {
+        "r0": "stopped",
+        "r1": "stopped",
+        "r2": "stopped",
+        "other": "queued",
+    }
+
+
+def test_a_failed_run_offers_the_settings_that_may_go_through(open_page, add_run) -> None:
+    add_run("big", [0.3], epochs=5)
+    RunStore().write_status("big", {"state": "failed", "error": "x", "try_instead": {"train.batch_size": 8, "<b>": 1}})
+    at = open_page("runs")
+    links = [e.proto for e in at.get("page_link")]
+    assert [p.query_string for p in links if "Clone it with" in p.label] == ["clone=big&set=train.batch_size%3D8"]
+    at = open_page("train", clone="big", set="train.batch_size=8")
+    assert not at.exception
+    assert next(n for n in at.number_input if n.key == "set-train.batch_size").value == 8
+    at = open_page("train", clone="big", set="train.<b>=8")
+    assert not at.exception

@@ -440,3 +440,42 @@ def test_the_module_is_the_command(tmp_path):
 def test_nothing_is_imported_over_the_sample_faces(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["data", "import", str(tmp_path), "--name", "sample"]) == 2
     assert capsys.readouterr().err == "The name 'sample' belongs to the built-in faces. Choose another.\n"
+
+
+# Several runs, and the queue
+
+
+def test_a_grid_is_announced_queued_and_stopped_as_one(store, tiny, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "ensure_worker", lambda _store: None)
+    words = ["train", "--dataset", "tiny", "--set", "train.epochs=2", "--grid", "optim.lr=0.1,0.2", "--seeds", "3"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("6 runs, 12 epochs in all; how long is not known")
+    runs = store.runs()
+    assert {(r.config.optim.lr, r.config.seed) for r in runs} == {(lr, s) for lr in (0.1, 0.2) for s in range(3)}
+    assert len({r.submission for r in runs}) == 1
+    assert main(["runs", "stop", runs[0].id, "--together", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["stopped"]) == 6
+    assert {r.state for r in store.runs()} == {"stopped"}
+
+
+def test_a_grid_has_no_single_id_and_its_values_are_checked(store, tiny, capsys):
+    assert main(["train", "--dataset", "tiny", "--seeds", "2", "--run-id", "x"]) == 2
+    assert "--run-id names one run" in capsys.readouterr().err
+    assert main(["train", "--dataset", "tiny", "--grid", "optim.lr=high"]) == 2
+    assert store.ids() == []
+
+
+def test_the_queue_is_listed_paused_and_reordered(store, make_run, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "ensure_worker", lambda _store: None)
+    make_run("a")
+    make_run("b")
+    assert main(["queue", "pause"]) == main(["queue", "next", "b"]) == 0
+    capsys.readouterr()
+    assert main(["queue", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["waiting"], found["running"], found["paused"]) == (["b", "a"], [], True)
+    assert main(["queue", "resume"]) == 0
+    assert main(["queue", "list"]) == 0
+    assert "paused" not in capsys.readouterr().out
+    assert main(["queue", "next", "gone"]) == 2

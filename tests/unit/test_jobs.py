@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
+import psutil
 import pytest
 
 from fer import jobs
@@ -20,7 +23,7 @@ from fer.errors import ConfigError, DataError, RunError
 from fer.files import PROJECT_ROOT
 from fer.jobs import WORKER_LOCK, command_line, create_run, grid, queue, seeds, submit, work, worker_alive
 from fer.recipes import get_recipe
-from fer.runs import hold
+from fer.runs import RunStore, hold
 from tests.conftest import tiny_config
 
 # Configs for many runs
@@ -126,7 +129,7 @@ def pretend(store, monkeypatch):
     def install(act=lambda run_id: store.write_status(run_id, {"state": "finished"}), code: int = 0) -> list[str]:
         trained: list[str] = []
 
-        def call(command, _log, _environment) -> int:
+        def call(command, _log, _environment, _stop) -> int:
             assert command[:4] == [sys.executable, "-m", "fer", "runs"]
             trained.append(command[-1])
             act(command[-1])
@@ -221,15 +224,294 @@ def test_a_run_deleted_between_the_look_and_the_start_does_not_stop_the_next(sto
     trained = pretend()
     real = jobs._train_in_child
 
-    def too_late(store_, run) -> None:
+    def too_late(store_, run, *slot) -> None:
         if run.id == "a":
             store.delete("a")
-        real(store_, run)
+        real(store_, run, *slot)
 
     monkeypatch.setattr(jobs, "_train_in_child", too_late)
     work(store, linger_seconds=0.05)
     assert trained == ["b"]
     assert store.ids() == ["b"]
+
+
+def test_at_most_so_many_train_at_once(store, make_run, pretend, monkeypatch):
+    for i in range(7):
+        make_run(f"r{i}")
+    monkeypatch.setenv("FER_MAX_RUNS", "3")
+    lock, now, most = threading.Lock(), set(), []
+
+    def act(run_id: str) -> None:
+        with lock:
+            now.add(run_id)
+            most.append(len(now))
+        time.sleep(0.4)
+        with lock:
+            now.discard(run_id)
+        store.write_status(run_id, {"state": "finished"})
+
+    trained = pretend(act)
+    assert work(store, linger_seconds=0.05) == 7
+    assert max(most) == 3
+    assert sorted(trained) == trained
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "", "65"])
+def test_a_wrong_number_of_runs_at_a_time_is_refused(monkeypatch, value):
+    monkeypatch.setenv("FER_MAX_RUNS", value)
+    with pytest.raises(ConfigError, match="Allowed: a whole number from 1 to 64"):
+        jobs.max_runs()
+
+
+def test_runs_at_a_time_follow_gpus_and_then_cores(monkeypatch):
+    monkeypatch.delenv("FER_MAX_RUNS", raising=False)
+    monkeypatch.setattr(jobs.psutil, "cpu_count", lambda logical: 20)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert (jobs.gpus(), jobs.max_runs()) == ([], 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,3")
+    assert jobs.max_runs() == 3
+
+
+def test_each_run_gets_a_gpu_of_its_own_and_its_share_of_the_cores(store, make_run, monkeypatch):
+    for i in range(3):
+        make_run(f"r{i}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.delenv("FER_MAX_RUNS", raising=False)
+    seen = []
+
+    def call(command, _log, environment, _stop) -> int:
+        seen.append((command[-1], environment["CUDA_VISIBLE_DEVICES"], environment["FER_SHARING"]))
+        time.sleep(0.5)
+        store.write_status(command[-1], {"state": "finished"})
+        return 0
+
+    monkeypatch.setattr(jobs, "_call", call)
+    work(store, linger_seconds=0.05)
+    assert {gpu for _run, gpu, _sharing in seen[:2]} == {"4", "7"}
+    assert {sharing for _run, _gpu, sharing in seen} == {"2"}
+
+
+def test_run_next_goes_before_all_others(store, make_run):
+    for run_id in ("a", "b", "c"):
+        make_run(run_id)
+    assert jobs.run_next(store, "c").state == "queued"
+    assert [r.id for r in queue(store)] == ["c", "a", "b"]
+    jobs.run_next(store, "b")
+    jobs.run_next(store, "b")
+    assert [r.id for r in queue(store)] == ["b", "c", "a"]
+    store.request_stop("a")
+    with pytest.raises(RunError, match="is stopped; only one that waits"):
+        jobs.run_next(store, "a")
+    store.requeue("a")
+    assert [r.id for r in queue(store)][-1] == "a"
+
+
+def test_a_paused_queue_starts_nothing_and_goes_on_when_told(store, make_run, pretend, monkeypatch):
+    for run_id in ("a", "b"):
+        make_run(run_id)
+    called = []
+    monkeypatch.setattr(jobs, "ensure_worker", called.append)
+    trained = pretend(lambda run_id: (store.write_status(run_id, {"state": "finished"}), jobs.pause(store)))
+    assert work(store, linger_seconds=0.05) == 1
+    assert trained == ["a"]
+    assert work(store, linger_seconds=0.05) == 0
+    assert (jobs.paused(store), called) == (True, [])
+    jobs.unpause(store)
+    assert (jobs.paused(store), called) == (False, [store])
+    assert work(store, linger_seconds=0.05) == 1
+
+
+def test_a_submission_is_stopped_as_one_and_leaves_others_alone(store, make_run, tiny, monkeypatch):
+    monkeypatch.setattr(jobs, "ensure_worker", lambda _store: None)
+    make_run("other")
+    runs = submit(store, [("baseline", tiny_config(seed=s)) for s in range(3)])
+    assert len({r.submission for r in runs}) == 1
+    store.write_status(runs[1].id, {"state": "finished"})
+    assert jobs.stop_submission(store, runs[0].id) == [runs[2].id, runs[0].id]
+    assert [store.get(r.id).state for r in runs] == ["stopped", "finished", "stopped"]
+    assert store.get("other").state == "queued"
+    with pytest.raises(RunError, match="nothing to stop"):
+        jobs.stop_submission(store, runs[0].id)
+    assert store.get("other").submission is None
+
+
+def test_a_submission_that_fails_half_way_is_taken_back(store, tiny, monkeypatch):
+    create, made = RunStore.create, []
+
+    def full_at_the_third(self, *args, **kwargs):
+        if len(made) == 2:
+            raise RunError("The run store cannot be written: No space left on device.")
+        made.append(1)
+        return create(self, *args, **kwargs)
+
+    monkeypatch.setattr(RunStore, "create", full_at_the_third)
+    with pytest.raises(RunError, match="No space left"):
+        submit(store, [("baseline", tiny_config(seed=s)) for s in range(3)])
+    assert store.ids() == []
+
+
+def test_the_time_of_a_submission_follows_from_runs_of_its_kind(store, make_run, finished_run):
+    configs = seeds(finished_run.config, [5, 6])
+    known = jobs.seconds_known([finished_run], configs)
+    assert known == pytest.approx(2 * 3 * finished_run.epoch_seconds)
+    assert jobs.seconds_known([finished_run], [*configs, tiny_config(train__batch_size=7)]) is None
+    assert jobs.seconds_known([], configs) is None
+
+
+def test_choices_are_read_as_settings():
+    assert jobs.choices(["optim.lr=0.1, 0.2,0.1", "seed=1"]) == {"optim.lr": ["0.1", "0.2"], "seed": ["1"]}
+    with pytest.raises(ConfigError, match="no setting"):
+        grid(Config(), jobs.choices(["optim.rate=1"]))
+    with pytest.raises(ConfigError, match="has no values to try"):
+        jobs.choices(["optim.lr="])
+
+
+# What becomes of runs whose process or worker dies
+
+
+def gone(store, run_id: str, **status) -> None:
+    """As a run looks whose machine was restarted while a worker of ours trained it."""
+    store.write_status(run_id, {"state": "running", "queued": 1.0, "worker": platform.node(), **status})
+
+
+def test_runs_that_went_down_with_their_worker_are_queued_again_in_their_place(store, make_run, pretend):
+    for run_id in ("mine", "foreign", "by-hand", "next"):
+        make_run(run_id)
+    gone(store, "mine")
+    gone(store, "foreign", worker="another machine")
+    store.write_status("by-hand", {"state": "running"})
+    trained = pretend()
+    assert work(store, linger_seconds=0.05) == 2
+    assert trained == ["mine", "next"]
+    assert [store.get(i).state for i in ("foreign", "by-hand")] == ["lost", "lost"]
+
+
+def test_a_run_that_brings_its_machine_down_each_time_is_left_as_lost(store, make_run):
+    make_run("a")
+    for n in range(3):
+        gone(store, "a", **({"adoptions": n, "adopted_epoch": 0} if n else {}))
+        assert jobs.adopt(store, store.runs()) == ["a"]
+    gone(store, "a", adoptions=store.get("a").status["adoptions"], adopted_epoch=0)
+    assert jobs.adopt(store, store.runs()) == []
+    gone(store, "a", adoptions=3, adopted_epoch=-1)  # an epoch has ended since
+    assert jobs.adopt(store, store.runs()) == ["a"]
+
+
+def test_a_worker_waits_for_the_runs_of_the_one_before_it(store, make_run, pretend):
+    make_run("orphan")
+    make_run("next")
+    trained, order = pretend(), []
+    with hold(store.root / "orphan" / "run.lock"):
+        gone(store, "orphan")
+        worker = threading.Thread(target=lambda: order.append(work(store, linger_seconds=1.0)))
+        worker.start()
+        time.sleep(0.6)
+        assert trained == []
+        store.write_status("orphan", {"state": "finished"})
+    worker.join()
+    assert (trained, order) == (["next"], [1])
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(-9, "was killed (signal 9), as the system does when memory runs out"), (-11, "by signal 11"), (3, "with code 3")],
+)
+def test_a_process_that_dies_without_a_word_is_a_failed_run_with_its_cure(store, make_run, pretend, code, said):
+    make_run("a")
+    pretend(lambda run_id: gone(store, run_id), code=code)
+    work(store, linger_seconds=0.05)
+    assert store.get("a").state == "failed"
+    assert said in store.get("a").status["error"]
+
+
+def test_a_run_that_does_not_stop_is_killed(store, make_run, monkeypatch):
+    run = make_run("a")
+    monkeypatch.setattr(jobs, "_STOP_SECONDS", 0.5)
+    (run.path / "stop").touch()
+    began = time.monotonic()
+    with open(os.devnull, "wb") as log:
+        code = jobs._call([sys.executable, "-c", "import time; time.sleep(60)"], log, os.environ, run.path / "stop")
+    assert code == -signal.SIGKILL
+    assert time.monotonic() - began < 20
+    gone(store, "a")
+    jobs._after(store, "a", code)
+    assert store.get("a").state == "stopped"
+    assert "did not save within" in store.get("a").status["error"]
+
+
+def test_the_last_run_of_a_dead_worker_starts_another(store, make_run, monkeypatch):
+    called = []
+    monkeypatch.setattr(jobs, "ensure_worker", called.append)
+    jobs.carry_on(store)
+    make_run("waits")
+    jobs.carry_on(store)
+    assert called == []  # not a run of a worker
+    monkeypatch.setenv("FER_WORKER", platform.node())
+    with hold(store.root / WORKER_LOCK):
+        jobs.carry_on(store)
+    assert called == []  # its worker lives
+    jobs.carry_on(store)
+    assert called == [store]
+
+
+QUEUER = """
+import sys
+from fer.config import Config
+from fer.runs import RunStore
+for i in range(5):
+    RunStore().create(Config(), recipe="baseline", data={"fingerprint": "f" * 32}, run_id=f"{sys.argv[1]}-{i}")
+"""
+STUB = r"""
+import platform, sys, time
+from fer.runs import RunStore, hold
+store, run_id = RunStore(), sys.argv[1]
+with hold(store.folder(run_id) / "run.lock"):
+    if store.get(run_id).state != "queued":
+        sys.exit(2)
+    store.write_status(run_id, {"state": "running", "worker": platform.node()})
+    with open(store.root / "order", "a") as file:
+        file.write(run_id + "\n")
+    time.sleep(0.1)
+    store.write_status(run_id, {"state": "finished"})
+"""
+WORKER = """
+import os, subprocess, sys, time
+from fer import jobs
+from fer.runs import RunStore
+jobs._call = lambda command, log, env, stop: subprocess.call([sys.executable, sys.argv[1], command[-1]], env=env)
+until = time.time() + 60
+while time.time() < until and len(RunStore().ids()) < 20 or jobs.queue(RunStore()):
+    jobs.work(RunStore(), linger_seconds=0.3)
+    time.sleep(0.05)
+"""
+
+
+def test_twenty_runs_of_four_processes_and_two_workers_run_once_and_in_order_though_a_worker_is_killed(store, tmp_path):
+    """The training is a stub that takes the run's lock and its state as the trainer does."""
+    (tmp_path / "stub.py").write_text(STUB)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    start = [sys.executable, "-c", WORKER, str(tmp_path / "stub.py")]
+    workers = [subprocess.Popen(start, env=environment) for _ in range(2)]
+    queuers = [subprocess.Popen([sys.executable, "-c", QUEUER, f"q{i}"], env=environment) for i in range(4)]
+    order = store.root / "order"
+    try:
+        assert [q.wait(timeout=60) for q in queuers] == [0] * 4
+        wait_for(lambda: order.exists() and len(order.read_text().split()) >= 3)
+        serving = next(p for p in psutil.Process().children() if p.children())
+        assert serving.pid in {w.pid for w in workers}
+        serving.kill()
+        wait_for(lambda: all(store.get(i).state == "finished" for i in store.ids()), 60)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    done = order.read_text().split()
+    assert len(done) == len(set(done)) == 20
+    for queuer in range(4):
+        assert [i for i in done if i.startswith(f"q{queuer}-")] == [f"q{queuer}-{n}" for n in range(5)]
+    turns = {r.id: r.created for r in store.runs()}
+    late = [(a, b) for a, b in pairwise(done) if turns[a] > turns[b]]
+    assert len(late) <= 4, late  # one that was queued while another one queued earlier was still being written
 
 
 def test_a_worker_that_cannot_be_started_says_how_to_start_one(store, read_only, monkeypatch):
@@ -265,6 +547,21 @@ def test_a_detached_worker_trains_a_run_to_its_end(store, tiny):
     wait_for(lambda: process.poll() is not None)
     assert not worker_alive(store)
     assert (store.root / ".worker.log").read_text() == "worker: 1 run trained\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_worker_killed_while_it_trains_loses_neither_that_run_nor_the_next(store, tiny):
+    first, second = submit(store, [("baseline", tiny_config(seed=s, train__epochs=20)) for s in (0, 1)])
+    worker = jobs._STARTED[-1]
+    wait_for(lambda: store.get(first.id).metrics)
+    worker.kill()
+    worker.wait()
+    assert store.get(first.id).state == "running"
+    wait_for(lambda: store.get(second.id).state == "finished", 200)
+    assert store.get(first.id).state == "finished"
+    assert store.get(second.id).created < store.get(second.id).status["started"]
+    wait_for(lambda: not worker_alive(store))
 
 
 def test_a_run_of_someone_else_is_not_started_twice(store, make_run, capsys):

@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test lint unit apptest e2e clean help
+.PHONY: app test test-slow lint unit apptest e2e clean help
 
 help:
 	@echo "make app    install what the app needs and start the dashboard on http://127.0.0.1:8501"
 	@echo "make test   install what the tests need, lint, run unit, app and browser tests"
+	@echo "make test-slow  what takes long or needs optional packages: exports opened by TensorBoard and MLflow, long fault tests"
 	@echo "make lint | unit | apptest | e2e   one part of make test"
 	@echo "make clean  remove the virtual environment and caches; runs and data stay"
 
@@ -22,13 +23,20 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/app.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+$(VENV)/export.stamp: requirements-export.txt $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-export.txt
+	touch $@
+
 app: $(VENV)/app.stamp
 	$(BIN)/python -m streamlit run streamlit_app.py
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.e2e.install_browser
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -m "not slow"
+
+test-slow: $(VENV)/export.stamp
+	FER_REQUIRE_EXPORT=1 $(BIN)/python -m pytest tests -m slow
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from rich.table import Table
 from typer.exceptions import Abort, Exit, TyperException
 
 import fer
+from fer import access
 from fer.config import Config, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
 from fer.files import write_bytes_atomic
@@ -42,6 +43,8 @@ runs_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
+trash_app = typer.Typer(help="Deleted runs: list, restore, empty.", no_args_is_help=True, rich_markup_mode=None)
+runs_app.add_typer(trash_app, name="trash")
 queue_app = typer.Typer(
     help="The queue: list it, pause it, choose what is next.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -113,6 +116,7 @@ def train(
     as_json: JsonOption = False,
 ) -> int:
     """Train a network and keep the run in the store. Several runs (--seeds, --grid) are left to the background worker."""
+    access.require("training")
     from fer import jobs
 
     config = _config(recipe, dataset, settings, seed)
@@ -157,6 +161,7 @@ def _submit(store: RunStore, recipe: str, configs: list[Config], yes: bool, as_j
 @app.command()
 def worker() -> None:
     """Train the queued runs in their order, then end. Started by itself whenever a run is queued."""
+    access.require("serving the queue")
     from fer import jobs
 
     trained = jobs.work(RunStore())
@@ -412,6 +417,7 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Let several runs answer together: the mean of their calibrated probabilities, evaluated on train and val."""
+    access.require("making an ensemble")
     from fer.ensembles import create_ensemble
 
     made = create_ensemble(RunStore(), members, run_id, device=device)
@@ -470,6 +476,7 @@ def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
 @runs_app.command("start")
 def runs_start(run: RunArg) -> int:
     """Train a queued run here and now, in the foreground; what the worker does for each."""
+    access.require("training a run")
     from fer import jobs
 
     store = RunStore()
@@ -503,6 +510,7 @@ def runs_stop(
     as_json: JsonOption = False,
 ) -> None:
     """Ask a run to stop: it finishes its step and saves, and can be resumed. One that waits is taken out of the queue."""
+    access.require("stopping a run")
     store = RunStore()
     if together:
         from fer import jobs
@@ -523,6 +531,7 @@ def runs_resume(
     as_json: JsonOption = False,
 ) -> int:
     """Go on with a stopped, failed or lost run from its last save."""
+    access.require("resuming a run")
     from fer import jobs
 
     store = RunStore()
@@ -559,15 +568,112 @@ def runs_archive(
 def runs_delete(
     run: RunArg, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: JsonOption = False
 ) -> None:
-    """Delete a run and all its files."""
+    """Move a run with all its files to the trash; see: python -m fer runs trash."""
+    access.require("deleting a run")
     store = RunStore()
     store.get(run)
     if not yes:
         if not sys.stdin.isatty():
             raise FerError(f"Deleting '{run}' wants a yes, and there is nobody to ask. Add --yes.")
         typer.confirm(f"Delete run '{run}' and all its files?", abort=True)
-    store.delete(run)
-    _say(as_json, {"id": run, "deleted": True}, f"{run} deleted")
+    key = store.delete(run)
+    _say(
+        as_json,
+        {"id": run, "deleted": True, "trash": key},
+        f"{run} deleted; bring it back with: python -m fer runs trash restore {run}",
+    )
+
+
+@runs_app.command("check")
+def runs_check(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Find what is broken in the store: torn lines, leftovers, lost runs, missing weights. Code 1 where something stays so."""
+    if repair:
+        access.require("mending the store")
+    from fer.repair import check_store
+
+    found = check_store(RunStore(), repair=repair)
+    facts = [
+        {
+            "run": f.run,
+            "file": f.file,
+            "what": f.what,
+            "cure": f.cure,
+            "mended": f.mended,
+            "mendable": f.mend is not None,
+        }
+        for f in found
+    ]
+    text = "\n".join(map(str, found)) or "Nothing is broken."
+    mendable = sum(f.mend is not None and not f.mended for f in found)
+    hint = (
+        f"\n{mendable} of them can be mended with: python -m fer runs check --repair" if mendable and not repair else ""
+    )
+    _say(as_json, facts, text + hint)
+    return int(not all(f.mended for f in found))
+
+
+@runs_app.command("export")
+def runs_export(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")],
+    to: Annotated[str, typer.Option("--to", help="zip (for another FER Lab), csv, tensorboard or mlflow.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The zip, or the folder to write to. Default: fer-export in the current folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand runs to another tool, or to another FER Lab as a zip."""
+    access.require("writing an export")
+    from fer.export import export
+
+    target = out or Path("fer-export.zip" if to == "zip" else "fer-export")
+    written = [str(p) for p in export(RunStore(), runs, to, target)]
+    _say(as_json, {"written": written}, "\n".join(f"wrote {p}" for p in written))
+
+
+@runs_app.command("import")
+def runs_import(
+    path: Annotated[Path, typer.Argument(metavar="ZIP", help="A zip that `fer runs export --to zip` made.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take in the runs of a zip, all or none, after every file of it was looked at."""
+    access.require("importing runs")
+    from fer.archive import take_in
+
+    ids = take_in(RunStore(), path)
+    _say(as_json, {"runs": ids}, "\n".join(f"imported {i}" for i in ids))
+
+
+@trash_app.command("list")
+def trash_list(as_json: JsonOption = False) -> None:
+    """List the deleted runs that can be brought back, the last first."""
+    trashed = RunStore().trash()
+    facts = [{"key": t.key, "run": t.run, "deleted": t.deleted, "bytes": t.bytes} for t in trashed]
+    _say(as_json, facts, "\n".join(f"{t.key}  {t.bytes / 1e6:.1f} MB" for t in trashed) or "The trash is empty.")
+
+
+@trash_app.command("restore")
+def trash_restore(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, the last deleted of it, or its key.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a deleted run back."""
+    run_id = RunStore().restore(run)
+    _say(as_json, {"id": run_id}, f"{run_id} is back")
+
+
+@trash_app.command("empty")
+def trash_empty(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete for good what is in the trash."""
+    access.require("emptying the trash")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise FerError("Emptying the trash wants a yes, and there is nobody to ask. Add --yes.")
+        typer.confirm("Delete all runs in the trash for good?", abort=True)
+    n = RunStore().empty_trash()
+    print(f"{n} run{'' if n == 1 else 's'} deleted for good")
 
 
 # --- the queue -------------------------------------------------------------------------------------------------------
@@ -629,6 +735,7 @@ def data_import(
     as_json: JsonOption = False,
 ) -> None:
     """Read a data set in Kaggle's layouts and prepare it as one array file."""
+    access.require("importing a data set")
     from fer.data.dataset import check_new_name, prepared, save
     from fer.data.read import import_path
 
@@ -691,6 +798,7 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("kaggle")
 def data_kaggle(name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle") -> None:
     """Fetch the study's data set from Kaggle, where there is a network and a token, and prepare it."""
+    access.require("importing a data set")
     from fer.data.kaggle import fetch_kaggle
 
     data_import(fetch_kaggle(), name=name, skip_bad=False, as_json=False)
@@ -702,6 +810,7 @@ def data_delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a prepared data set's file; what it was imported from stays."""
+    access.require("deleting a data set")
     from fer.data import dataset
 
     if not yes:

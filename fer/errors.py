@@ -9,6 +9,7 @@
     │   └── RunBusy         another process holds the run, or serves the store
     ├── CheckpointError     a weights file is missing or does not fit the network
     ├── DeviceError         the device or the precision asked for is not to be had here
+    ├── NotAllowed          something was to be changed or started where one may only look
     └── TrainingError       a training cannot go on (the loss became NaN, memory ran out)
 
 The text of each is one or two plain sentences fit to show on a screen. The command line prints it and exits with code 2,
@@ -53,6 +54,10 @@ class CheckpointError(FerError):
 
 class DeviceError(FerError):
     """The device or the precision asked for is not to be had on this machine."""
+
+
+class NotAllowed(FerError):
+    """Something was to be changed or started where one may only look."""
 
 
 class TrainingError(FerError):

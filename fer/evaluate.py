@@ -19,7 +19,7 @@ from fer.checkpoint import Checkpoint, load_checkpoint
 from fer.config import Config, with_settings
 from fer.data.dataset import Dataset, load
 from fer.device import resolve, torch_threads
-from fer.errors import DataError, RunError
+from fer.errors import DataError, NotAllowed, RunError
 from fer.files import write_atomic
 from fer.metrics import calibration, log_softmax, softmax, summarise
 from fer.models.inputs import Preprocess
@@ -131,7 +131,7 @@ def evaluate_run(
     report = report_of(run, data, split, device=device, tta=tta)
     try:
         store.save_report(run_id, data.fingerprint, split + TTA * tta, report)
-    except RunError:
+    except (RunError, NotAllowed):
         report["saved"] = False
     return report
 
@@ -187,5 +187,5 @@ def _keep_logits(path: Path, logits: np.ndarray, data: Dataset, indices: np.ndar
     hashes = picture_hashes(data.images[indices])
     try:
         write_atomic(path, lambda f: np.savez_compressed(f, logits=logits, labels=data.labels[indices], hashes=hashes))
-    except OSError:
+    except (OSError, NotAllowed):
         pass  # a read-only store: the report is still an answer

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fer import access
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with a new file and put it in place of `path`: written, synced, renamed, the folder synced.
 
-    Raises OSError (disk full, read-only); the old file is then untouched and nothing is left behind.
+    Raises NotAllowed, and OSError (disk full, read-only); the old file is then untouched and nothing is left behind.
     """
+    access.require(f"writing {path.name}")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

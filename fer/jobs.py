@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 import psutil
 
+from fer import access
 from fer.config import Config, parse_assignments, with_settings
 from fer.data.dataset import load
 from fer.errors import ConfigError, FerError, RunBusy, RunError
@@ -53,6 +54,7 @@ def create_run(
 
     reserved: the caller trains it itself; the worker leaves it alone.
     """
+    access.require("making a run")
     check_weights(config.model)
     return store.create(config, recipe=recipe, data=_data_facts(config), run_id=run_id, reserved=reserved)
 
@@ -64,6 +66,7 @@ def submit(store: RunStore, configs: Sequence[tuple[str | None, Config]]) -> lis
     not fit leaves no half submission. Several runs are one submission, which can be stopped as one; where the store fails
     at one of them, those before it are taken back.
     """
+    access.require("queueing runs")
     for model in dict.fromkeys(config.model for _, config in configs):
         check_weights(model)
     facts = {data: _data_facts(config) for data, config in {c.data: c for _, c in configs}.items()}
@@ -179,6 +182,7 @@ def _turn(run: Run) -> tuple[float, str]:
 
 def run_next(store: RunStore, run_id: str) -> Run:
     """Let a queued run be the next one that is started. Raises RunError where it does not wait."""
+    access.require("changing the queue")
     run = store.get(run_id)
     if not waiting([run]):
         raise RunError(f"Run '{run_id}' is {run.state}; only one that waits in the queue can be the next.")
@@ -241,6 +245,7 @@ def worker_alive(store: RunStore) -> bool:
 
 def ensure_worker(store: RunStore) -> None:
     """Start a detached worker; one that finds another at work ends by itself. Raises RunError."""
+    access.require("starting a worker")
     environment = {**os.environ, "FER_RUNS_DIR": str(store.root.resolve()), "PYTHONPATH": _python_path()}
     if "FER_GPUS" in environment:
         environment["CUDA_VISIBLE_DEVICES"] = environment["FER_GPUS"]

@@ -34,6 +34,7 @@ from typing import Any
 
 import filelock
 
+from fer import access
 from fer.config import Config, read_config
 from fer.errors import FerError, RunBroken, RunBusy, RunError
 from fer.files import PROJECT_ROOT, sync_folder, write_bytes_atomic, write_json_atomic
@@ -60,6 +61,7 @@ _STATUS_NUMBERS = (
 )
 _NOTE_KINDS = {"name": str, "tags": list, "note": str, "pinned": bool, "archived": bool}
 _RESERVED_SECONDS = 60.0
+TRASH = ".trash"
 _REPORT_FILES = ("report.json", "report-local.json")  # the second for what is made of a shipped run
 _METRIC_KEYS = ("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1", "epoch_seconds")
 # What json.dumps makes of an epoch's row: JSON numbers that are finite as float, the usual keys first.
@@ -308,6 +310,16 @@ class Run:
         return "\n".join(text.splitlines()[-lines:])
 
 
+@dataclass(frozen=True)
+class Trashed:
+    """A run in the trash. deleted: seconds since the epoch; bytes: of all its files."""
+
+    key: str
+    run: str
+    deleted: float
+    bytes: int
+
+
 def by_merit(runs: Iterable[Run]) -> list[Run]:
     """The runs that have a figure, best first: photographs before drawn faces, then by best validation top-1."""
     usable = [r for r in runs if r.best and r.state != "broken"]
@@ -489,6 +501,7 @@ class RunStore:
 
     def append_metrics(self, run_id: str, row: Mapping[str, Any]) -> None:
         """Add one epoch's line, flushed to disk before this returns."""
+        access.require("adding an epoch")
         path = self.folder(run_id) / "metrics.jsonl"
         new = not path.exists()
         with open(path, "a", encoding="utf-8") as file:
@@ -596,15 +609,69 @@ class RunStore:
             write_json_atomic(run.path / "notes.json", {"schema": SCHEMA, **notes})
         return self.get(run_id)
 
-    def delete(self, run_id: str) -> None:
-        """Remove a run's folder. Raises RunError for a shipped run and for one that is running."""
+    def delete(self, run_id: str) -> str:
+        """Move a run's folder to the trash; returns the key by which it can be brought back.
+
+        Raises RunError for a shipped run and for one that is running.
+        """
         run = self.get(run_id)
         if run.shipped:
             raise RunError(f"Run '{run_id}' came with the project: it can be archived from view, not deleted.")
         with self._writing(), hold(run.path / "run.lock", timeout=0.2):
-            grave = self.root / f".deleted-{secrets.token_hex(8)}"
-            os.rename(run.path, grave)
-        shutil.rmtree(grave, ignore_errors=True)
+            trash = self.root / TRASH
+            trash.mkdir(exist_ok=True)
+            key = f"{run_id}@{time.time_ns()}"
+            os.rename(run.path, trash / key)
+            (trash / key / "run.lock").unlink(missing_ok=True)
+            sync_folder(self.root)
+            sync_folder(trash)
+        return key
+
+    def trash(self) -> list[Trashed]:
+        """What was deleted and can be brought back, the last first."""
+        found = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / TRASH) as entries:
+            for entry in entries:
+                run_id, _, stamp = entry.name.rpartition("@")
+                if entry.is_dir() and _ID.fullmatch(run_id) and stamp.isdecimal() and len(stamp) < 20:
+                    files = [f.stat().st_size for f in Path(entry.path).rglob("*") if f.is_file()]
+                    found.append(Trashed(entry.name, run_id, int(stamp) / 1e9, sum(files)))
+        return sorted(found, key=lambda t: -t.deleted)
+
+    def restore(self, key: str) -> str:
+        """Bring a run back from the trash; returns its id, a new one where its own is taken. Raises RunError."""
+        found = next((t for t in self.trash() if key in (t.key, t.run)), None)
+        if found is None:
+            raise RunError(
+                f"There is no run {key!r} in the trash. See what there is with: python -m fer runs trash list"
+            )
+        with self._writing():
+            return self.place(self.root / TRASH / found.key, found.run)
+
+    def empty_trash(self) -> int:
+        """Delete for good what is in the trash; returns the number of runs."""
+        trashed = self.trash()
+        with self._writing():
+            for each in trashed:
+                shutil.rmtree(self.root / TRASH / each.key)
+        return len(trashed)
+
+    def place(self, folder: Path, run_id: str) -> str:
+        """Move a whole run's folder of this file system into the store; returns its id, a new one where `run_id` is taken."""
+        with self._writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                return self._place(folder, check_run_id(run_id), "")
+            except RunError:
+                return self._place(folder, None, run_id[:70])
+
+    def read_folder(self, folder: Path) -> Run:
+        """A run's folder that lies directly below the root under a name that is no id, such as one that is being made."""
+        return self._read(folder.name, frozenset())
+
+    def changing(self) -> contextlib.AbstractContextManager[None]:
+        """For who writes into the store by itself: an OSError becomes a RunError that says what to do."""
+        return self._writing()
 
     def save_report(self, run_id: str, fingerprint: str, split: str, report: Mapping[str, Any]) -> bool:
         """Keep a report by data fingerprint and split. Returns False, and writes nothing, where a shipped one stands."""
@@ -621,6 +688,7 @@ class RunStore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        access.require("changing the run store")
         try:
             yield
         except OSError as error:
@@ -638,6 +706,7 @@ def hold(path: Path, timeout: float = 2.0) -> Iterator[None]:
 
     Tries again for `timeout` seconds, since a reader's look holds it for an instant. Raises RunError.
     """
+    access.require(f"taking {path.name}")
     lock = filelock.FileLock(path, timeout=timeout, poll_interval=0.02)
     try:
         lock.acquire()

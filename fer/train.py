@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fer import access
 from fer.augment import augment, mixup_draws, step_draws
 from fer.checkpoint import save_checkpoint
 from fer.config import Config
@@ -39,6 +40,7 @@ from fer.models.summary import summarise as summarise_model
 from fer.models.transfer import Transfer, load_first_weights
 from fer.optim import build_optimizer, set_rate
 from fer.pretrained import weights_record
+from fer.repair import write_checksums
 from fer.runs import SCHEMA, Run, RunStore, hold
 from fer.schedules import lr_at
 
@@ -246,6 +248,7 @@ def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
     is written into the status as `failed` with its reason before it is raised. Raises FerError.
     """
     watcher = watcher or Watcher()
+    access.require("training a run")
     store.get(run_id)  # taking the lock would make the folder of a run that does not exist
     with hold(store.folder(run_id) / "run.lock"):
         run = store.get(run_id)
@@ -375,6 +378,7 @@ class _Fit:
                 self._end_epoch()
             report = report_of(self.run, self.data, "val", device=self.runtime.device.type)
             self.store.save_report(self.run.id, self.data.fingerprint, "val", report)
+        write_checksums(self.run.path)
         self._end("finished")
         if self.state.epoch < epochs:
             self.watcher.log(f"ended early: no better val top-1 in {self.config.train.patience} epochs")

@@ -21,4 +21,5 @@ with frame("runs") as (store, everything):
             "Launch a training",
             ":material/play_circle:",
         )
+    parts.trash(store)
     st.caption(f"Run store: `{store.root}`")

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from fer.errors import DataError
+from fer import access
+from fer.errors import DataError, NotAllowed
 from fer.files import PROJECT_ROOT, write_bytes_atomic
 
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -190,6 +191,7 @@ def default_dataset() -> str:
 
 def save(data: Dataset) -> Path:
     """Write the data set to its file; atomic. Returns the path. Raises DataError where it cannot be written."""
+    access.require("saving a data set")
     path = dataset_path(data.name)
     buffer = io.BytesIO()
     head = {
@@ -268,6 +270,7 @@ def load_head(name: str) -> dict[str, Any]:
 
 def delete(name: str) -> None:
     """Remove a prepared data set's file. Raises DataError if there is none."""
+    access.require("deleting a data set")
     path = dataset_path(name)
     if not path.is_file():
         raise DataError(f"There is no prepared data set '{name}'. Available: {', '.join(available())}.")
@@ -294,6 +297,6 @@ def _load_sample(path: Path) -> Dataset:
     data = draw_sample()
     try:
         save(data)
-    except DataError:
+    except (DataError, NotAllowed):
         pass  # a read-only data folder: drawn again next time
     return data

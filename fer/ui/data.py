@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from fer import access
 from fer.config import with_settings
 from fer.data.dataset import SAMPLE, Dataset, check_new_name, default_dataset, prepared, save
 from fer.data.read import import_file, import_path
@@ -176,6 +177,8 @@ def specification(data: Dataset) -> None:
 
 def import_form() -> None:
     """Prepare another data set, from a path on this machine or from an upload."""
+    if not access.may_change():
+        return
     st.subheader("Import a data set", anchor=False)
     if name := st.session_state.pop("just-imported", None):
         st.success(f"'{name}' is prepared. Train on it with: Train, Data set, {name}.", icon=":material/check_circle:")

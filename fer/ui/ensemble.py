@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from fer import access
 from fer.errors import FerError
 from fer.runs import Run
 from fer.ui.frame import plain
@@ -17,6 +18,8 @@ _SECONDS = 1800
 
 def ensemble_form(chosen: Sequence[Run]) -> None:
     """Let the chosen runs answer together: a run of their own, evaluated in a process of its own."""
+    if not access.may_change():
+        return
     usable = [run for run in chosen if run.has_weights]
     with st.expander("Let the chosen runs answer together", icon=":material/group_work:"):
         st.markdown(

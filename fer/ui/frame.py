@@ -15,9 +15,11 @@ import streamlit as st
 from PIL import Image, ImageDraw
 from starlette.formparsers import MultiPartParser
 
+from fer import access
 from fer.errors import FerError
 from fer.photos import MAX_ZIP_BYTES
 from fer.runs import ACTIVE, Run, RunStore
+from fer.ui import login
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,11 @@ def frame(name: str) -> Iterator[tuple[RunStore, list[Run]]]:
     title = "FER Lab" if name == "home" else f"{page.title} - FER Lab"
     st.set_page_config(page_title=title, page_icon=_icon(), layout="wide", menu_items={})
     st.html(_CSS)
+    login.gate()
     store = RunStore()
     try:
         _menu()
+        _only_looking()
         st.title("FER Lab" if name == "home" else page.title, anchor=False)
         st.markdown(page.lead)
         runs = store.runs(archived=True)
@@ -116,6 +120,12 @@ def _menu() -> None:
         st.markdown("### FER Lab", help="Facial-expression recognition on 48x48 grey faces")
         for page in PAGES.values():
             st.page_link(page.script, label=page.title, icon=page.icon, width="stretch")
+
+
+def _only_looking() -> None:
+    reason = access.why_not()
+    if reason:
+        st.sidebar.caption(f":material/visibility: Only looking. {plain(reason[0].upper() + reason[1:])}")
 
 
 def _activity(runs: Sequence[Run]) -> None:

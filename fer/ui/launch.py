@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from fer import access
 from fer.config import SETTINGS, Config, flatten, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
 from fer.jobs import MAX_GRID, free_bytes, grid, seeds, submit
@@ -53,7 +54,10 @@ def launch_card(store: RunStore, runs: Sequence[Run], state: TrainState, form: F
                 if note:
                     st.caption(plain(note))
         _costs(store, runs, state, plan)
-        _launch_button(store, state, plan, "the study" if mode == "The study" else "")
+        if access.may_change():
+            _launch_button(store, state, plan, "the study" if mode == "The study" else "")
+        else:
+            st.info(f"Nothing can be launched from here. {plain(access.why_not())}", icon=":material/visibility:")
         _outcome(state, plan)
     return plan
 

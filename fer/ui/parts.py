@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
+from fer.export import harmless as harmless
 from fer.plots.style import PLOT_CONFIG
 from fer.recipes import RECIPES
 from fer.results import harmless as harmless  # for pages that hand out tables

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from fer import jobs
+from fer import access, jobs
 from fer.config import SETTINGS, flatten
 from fer.errors import FerError, RunError
 from fer.plots.curves import run_curves
@@ -44,11 +44,11 @@ def serve_queue(store: RunStore, runs: Sequence[Run]) -> None:
     """See that queued runs have a worker: after a reboot nobody else would start one. Say where the queue is paused."""
     if jobs.paused(store):
         st.warning("The queue is paused: no further run is started.", icon=":material/pause:")
-        if st.button("Go on with the queue", icon=":material/play_arrow:", key="unpause"):
+        if access.may_change() and st.button("Go on with the queue", icon=":material/play_arrow:", key="unpause"):
             jobs.unpause(store)
             st.rerun()
         return
-    if (jobs.waiting(runs) or jobs.adoptable(runs)) and not jobs.worker_alive(store):
+    if access.may_change() and (jobs.waiting(runs) or jobs.adoptable(runs)) and not jobs.worker_alive(store):
         try:
             jobs.ensure_worker(store)
         except RunError as error:  # a store that can only be read is still there to look at
@@ -80,7 +80,7 @@ def live_table(store: RunStore, runs: Sequence[Run], archived: bool) -> None:
             _table(active, "active")
 
     live()
-    if any(r.state in ACTIVE for r in runs) and not jobs.paused(store):
+    if access.may_change() and any(r.state in ACTIVE for r in runs) and not jobs.paused(store):
         st.button(
             "Pause the queue",
             icon=":material/pause:",
@@ -193,7 +193,7 @@ def _head(run: Run) -> None:
 def _instead(run: Run) -> None:
     """Offer the settings with which a training that failed may go through."""
     tried = run.status.get("try_instead")
-    if run.state == "failed" and isinstance(tried, dict):
+    if run.state == "failed" and isinstance(tried, dict) and access.may_change():
         for path, value in tried.items():
             if path in SETTINGS and isinstance(value, int | float):
                 st.page_link(
@@ -219,7 +219,8 @@ def _progress(run: Run) -> None:
 
 def _actions(store: RunStore, run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        if run.state in ("queued", "running"):
+        changes = access.may_change()
+        if changes and run.state in ("queued", "running"):
             _button(
                 run,
                 "Stop",
@@ -227,7 +228,7 @@ def _actions(store: RunStore, run: Run) -> None:
                 lambda: store.request_stop(run.id),
                 help="It finishes its step and saves; you can resume it.",
             )
-        if jobs.waiting([run]):
+        if changes and jobs.waiting([run]):
             _button(
                 run,
                 "Run next",
@@ -235,9 +236,9 @@ def _actions(store: RunStore, run: Run) -> None:
                 lambda: jobs.run_next(store, run.id),
                 help="Let it be the next of the queue that is started.",
             )
-        if run.submission and run.state in ACTIVE:
+        if changes and run.submission and run.state in ACTIVE:
             _stop_all(store, run)
-        if run.state in RESUMABLE and not run.shipped:
+        if changes and run.state in RESUMABLE and not run.shipped:
             _button(
                 run,
                 "Resume",
@@ -246,7 +247,7 @@ def _actions(store: RunStore, run: Run) -> None:
                 help="Go on from the last save.",
                 primary=True,
             )
-        if run.config:
+        if changes and run.config:
             st.page_link(
                 "pages/train.py",
                 label="Clone",
@@ -262,8 +263,9 @@ def _actions(store: RunStore, run: Run) -> None:
                 query_params=[("run", run.id), ("run", "baseline")] if run.id != "baseline" else {"run": run.id},
             )
             st.page_link("pages/evaluate.py", label="Evaluate", icon=":material/grid_on:", query_params={"run": run.id})
-        with st.popover("More", icon=":material/more_horiz:"):
-            _more(store, run)
+        if changes:
+            with st.popover("More", icon=":material/more_horiz:"):
+                _more(store, run)
 
 
 def _stop_all(store: RunStore, run: Run) -> None:
@@ -306,8 +308,28 @@ def _more(store: RunStore, run: Run) -> None:
         disabled=run.state in ACTIVE,
     )
     if not run.shipped and run.state not in ("running", "stopping"):
-        sure = st.checkbox("Delete for good, with all its files", key=f"sure-{run.id}")
+        sure = st.checkbox("Delete, with all its files; it can be brought back from the trash", key=f"sure-{run.id}")
         _button(run, "Delete", ":material/delete:", lambda: store.delete(run.id), disabled=not sure)
+
+
+def trash(store: RunStore) -> None:
+    """What was deleted: bring one back, or empty the trash; nothing where there is nothing in it."""
+    trashed = store.trash()
+    if not trashed or not access.may_change():
+        return
+    size = sum(t.bytes for t in trashed) / 1e6
+    with st.expander(
+        f"Trash: {len(trashed)} run{'s' if len(trashed) > 1 else ''}, {size:,.1f} MB", icon=":material/delete:"
+    ):
+        labels = {t.key: f"{t.run}, deleted {time.strftime('%d %b %H:%M', time.localtime(t.deleted))}" for t in trashed}
+        chosen = st.selectbox("Deleted run", list(labels), format_func=labels.__getitem__, key="trashed")
+        if chosen and st.button("Bring it back", icon=":material/restore_from_trash:", key="restore"):
+            st.session_state[_SHOWN] = store.restore(chosen)
+            st.rerun()
+        sure = st.checkbox("Delete them all for good", key="sure-trash")
+        if st.button("Empty the trash", icon=":material/delete_forever:", key="empty-trash", disabled=not sure):
+            store.empty_trash()
+            st.rerun()
 
 
 def _button(

@@ -15,7 +15,7 @@ from fer.files import PROJECT_ROOT
 
 # Lowest first; a module may import from its own layer and from those below it. A package stands for its modules.
 LAYERS = (
-    ("fer", "errors", "files", "config", "recipes"),
+    ("fer", "errors", "access", "files", "config", "recipes"),
     (
         "images",
         "faces",
@@ -34,7 +34,10 @@ LAYERS = (
         "results",
     ),
     ("significance", "experiments", "verdicts", "diagnosis"),
-    ("evaluate", "ensembles", "selective", "train", "cost", "predict", "explain", "jobs"),
+    (
+        *("evaluate", "ensembles", "selective", "train", "cost", "predict", "explain", "jobs"),
+        *("repair", "archive", "export"),
+    ),
     ("plots", "report", "card"),
     ("ui", "cli"),
     ("pages", "__main__"),
@@ -46,6 +49,7 @@ ALSO_WITHOUT_TORCH = (
     *("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "photos", "results", "selective", "cli"),
     "pretrained",
     *("significance", "experiments", "verdicts", "diagnosis"),
+    *("repair", "access", "archive", "export"),
 )
 
 

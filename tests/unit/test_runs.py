@@ -633,8 +633,37 @@ def test_deleting_removes_the_folder_and_only_it(store):
     new(store)
     new(store, "b")
     store.delete("a")
-    assert os.listdir(store.root) == ["b"]
+    assert store.ids() == ["b"]
     new(store)
+
+
+def test_what_was_deleted_lies_in_the_trash_and_comes_back(store):
+    new(store)
+    store.append_metrics("a", row(1))
+    key = store.delete("a")
+    (trashed,) = store.trash()
+    assert (trashed.key, trashed.run) == (key, "a")
+    assert trashed.bytes > 100
+    assert abs(trashed.deleted - time.time()) < 60
+    assert store.restore(key) == "a"
+    assert (len(store.get("a").metrics), store.trash()) == (1, [])
+    store.delete("a")
+    new(store)
+    other = store.restore("a")
+    assert other.startswith("a-")
+    assert len(store.get(other).metrics) == 1
+    assert sorted(store.ids()) == sorted(["a", other])
+
+
+def test_the_trash_is_emptied_for_good_and_knows_only_its_own(store):
+    for name in ("a", "b"):
+        new(store, name)
+        store.delete(name)
+    (store.root / ".trash" / "x@y").mkdir()
+    with pytest.raises(RunError, match="no run '../b' in the trash"):
+        store.restore("../b")
+    assert store.empty_trash() == 2
+    assert (store.trash(), os.listdir(store.root / ".trash")) == ([], ["x@y"])
 
 
 def test_a_run_that_trains_cannot_be_deleted(store):

@@ -75,7 +75,7 @@ def test_a_finished_run_has_all_its_files(finished_run):
     assert finished_run.state == "finished"
     assert {p.name for p in finished_run.path.iterdir() if p.suffix != ".lock"} == {
         "config.json", "status.json", "model.json", "metrics.jsonl", "best.safetensors", "last.safetensors",
-        "resume.pt", "report.json", "logits-val.npz",
+        "resume.pt", "report.json", "logits-val.npz", "checksums.json",
     }  # fmt: skip
     assert finished_run.problems == ()
     assert finished_run.model["num_params"] == 423_751

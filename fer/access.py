@@ -1,0 +1,43 @@
+"""Who may change what: a dashboard and a command line that only look, and visitors who may only look.
+
+Everything that changes a store or starts a process asks here first, in the core, so that no page and no command can forget it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from fer.errors import NotAllowed
+
+_GATES: list[Callable[[], str]] = []
+
+
+def read_only() -> bool:
+    """Whether `FER_READ_ONLY` is set for this process: any value but '', '0', 'false' and 'no'."""
+    return os.environ.get("FER_READ_ONLY", "").strip().lower() not in ("", "0", "false", "no")
+
+
+def add_gate(reason: Callable[[], str]) -> None:
+    """Ask this too from now on; it says why whoever acts in this thread may change nothing, or ''."""
+    _GATES[:] = [g for g in _GATES if (g.__module__, g.__qualname__) != (reason.__module__, reason.__qualname__)]
+    _GATES.append(reason)
+
+
+def why_not() -> str:
+    """Why nothing may be changed or started here and now; '' where it may."""
+    if read_only():
+        return "FER_READ_ONLY is set, so this FER Lab only shows what is there."
+    return next((said for gate in _GATES if (said := gate())), "")
+
+
+def may_change() -> bool:
+    """Whether something may be changed or started here and now."""
+    return not why_not()
+
+
+def require(what: str) -> None:
+    """Raises NotAllowed, which says `what` was refused and why, where nothing may be changed or started."""
+    reason = why_not()
+    if reason:
+        raise NotAllowed(f"{what[0].upper()}{what[1:]} is refused: {reason}")

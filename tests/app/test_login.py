@@ -1,0 +1,128 @@
+"""Who may do what on the pages: only looking, a login on every page, and a list of who may launch."""
+
+from __future__ import annotations
+
+import pytest
+import streamlit as st
+
+from fer import access, jobs
+from fer.config import Config
+from fer.runs import RunStore
+from fer.ui.frame import PAGES
+from tests.app.conftest import said
+
+AUTH = {"redirect_uri": "http://127.0.0.1:8501/oauth2callback", "cookie_secret": "x" * 32, "client_id": "a"}
+CHANGES = (
+    "Stop",
+    "Resume",
+    "Delete",
+    "Archive",
+    "Run next",
+    "Pause the queue",
+    "Launch 1 run",
+    "Import",
+    "Pin to the top",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch) -> None:
+    monkeypatch.setattr(jobs, "ensure_worker", lambda _store: None)
+
+
+@pytest.fixture
+def a_store(add_run) -> None:
+    add_run("waiting", [], state="queued")
+    add_run("mine", [0.3, 0.4], state="stopped", epochs=5)
+    add_run("failed", [0.3], state="failed", epochs=5)
+
+
+class User(dict):
+    """Stands for `st.user`."""
+
+
+@pytest.fixture
+def log_in(monkeypatch):
+    """`log_in("a@b.c")`: secrets with `[auth]`, and this address logged in; None: nobody is."""
+
+    def log(address: str | None, may_launch: list[str] | None = None, **more: object) -> None:
+        secrets = {"auth": AUTH, **({"fer": {"may_launch": may_launch}} if may_launch is not None else {})}
+        monkeypatch.setattr("fer.ui.login._secrets", lambda: secrets)
+        monkeypatch.setattr(st, "user", User(is_logged_in=address is not None, email=address, **more))
+
+    return log
+
+
+@pytest.mark.parametrize("page", ["data", "train", "runs"])
+def test_read_only_hides_everything_that_changes(open_page, a_store, monkeypatch, page) -> None:
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    at = open_page(page, run="mine")
+    assert not at.exception
+    assert "Only looking." in " ".join(c.value for c in at.sidebar.caption)
+    assert [b.label for b in at.button if b.label in CHANGES or b.label.startswith(("Launch", "Stop"))] == []
+    assert not [e for e in at.get("page_link") if "Clone" in e.proto.label]
+    assert page != "data" or "Import a data set" not in said(at)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_wants_a_login_first_and_shows_nothing_else(open_page, a_store, log_in, page) -> None:
+    log_in(None)
+    at = open_page(page, run="mine")
+    assert not at.exception
+    assert "Log in to see this FER Lab." in said(at)
+    assert [b.label for b in at.button] == ["Log in"]
+    assert "mine" not in said(at)
+    assert not at.dataframe
+    assert not at.selectbox
+    assert not at.get("page_link")
+
+
+def test_who_is_listed_may_launch_and_who_is_not_may_look(open_page, a_store, log_in) -> None:
+    log_in("Ana@Example.org", ["ana@example.org"])
+    at = open_page("runs", run="mine")
+    assert {"Resume", "Delete", "Log out"} <= {b.label for b in at.button}
+    log_in("eve@example.org", ["ana@example.org"])
+    at = open_page("runs", run="mine")
+    assert not at.exception
+    assert [b.label for b in at.button] == ["Log out"]
+    assert "your address is not among those" in " ".join(c.value for c in at.sidebar.caption).replace("\\", "").lower()
+
+
+@pytest.mark.parametrize("more", [{"email_verified": False}])
+def test_an_address_that_was_not_verified_counts_for_nothing(open_page, a_store, log_in, more) -> None:
+    log_in("ana@example.org", ["ana@example.org"], **more)
+    at = open_page("runs", run="mine")
+    assert [b.label for b in at.button] == ["Log out"]
+
+
+def test_without_a_list_everybody_who_is_logged_in_may(open_page, a_store, log_in) -> None:
+    log_in("eve@example.org")
+    assert "Resume" in [b.label for b in open_page("runs", run="mine").button]
+
+
+def test_the_core_refuses_a_button_that_was_drawn_before_the_right_was_taken(open_page, a_store, log_in) -> None:
+    log_in("ana@example.org", ["ana@example.org"])
+    at = open_page("runs", run="mine")
+    log_in("ana@example.org", [])
+    next(b for b in at.button if b.label == "Resume").click().run()
+    assert not at.exception
+    assert RunStore().get("mine").state == "stopped"
+
+
+def test_a_process_without_a_page_is_not_asked_for_a_login(log_in, store) -> None:
+    log_in("eve@example.org", [])
+    assert access.may_change()
+    store.create(Config(), recipe=None, data={})
+
+
+def test_names_and_notes_are_never_markup(open_page, add_run) -> None:
+    evil = "<script>alert(1)</script> [x](javascript:alert(1)) ![](http://x.y/z.png) $x$ :red[y] **b**"
+    add_run("mine", [0.3])
+    RunStore().annotate("mine", name=evil[:80])
+    for page in ("home", "runs", "compare"):
+        at = open_page(page, run="mine")
+        assert not at.exception
+        for kind in ("markdown", "caption", "subheader", "warning", "error", "success"):
+            for element in getattr(at, kind):
+                assert "<script>" not in element.value
+                assert "](" not in element.value or "pages/" in element.value or "mine" not in element.value

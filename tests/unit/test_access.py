@@ -1,0 +1,179 @@
+"""Read-only: every command and every change in the core is refused in one sentence, and nothing is created."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fer import access, jobs
+from fer.cli import main
+from fer.config import Config
+from fer.data import dataset
+from fer.errors import NotAllowed
+from fer.files import write_bytes_atomic
+from fer.runs import RunStore, hold
+from fer.train import fit
+
+
+def tree(root: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in sorted(root.rglob("*"))}
+
+
+@pytest.mark.parametrize(("value", "locked"), [("1", True), ("true", True), ("", False), ("0", False), ("no", False)])
+def test_the_switch(monkeypatch, value, locked):
+    monkeypatch.setenv("FER_READ_ONLY", value)
+    assert (access.read_only(), access.may_change()) == (locked, not locked)
+
+
+COMMANDS = [
+    ["train", "--dataset", "tiny"],
+    ["train", "--dataset", "tiny", "--queue"],
+    ["train", "--dataset", "tiny", "--seeds", "3"],
+    ["ensemble", "done", "waits"],
+    ["worker"],
+    ["queue", "pause"],
+    ["queue", "resume"],
+    ["queue", "next", "waits"],
+    ["runs", "start", "waits"],
+    ["runs", "stop", "waits"],
+    ["runs", "stop", "waits", "--together"],
+    ["runs", "resume", "done"],
+    ["runs", "rename", "done", "x"],
+    ["runs", "archive", "done"],
+    ["runs", "delete", "done", "--yes"],
+    ["runs", "trash", "restore", "gone"],
+    ["runs", "trash", "empty", "--yes"],
+    ["runs", "check", "--repair"],
+    ["runs", "import", "x.zip"],
+    ["runs", "export", "done", "--to", "csv"],
+    ["data", "import", "x.zip", "--name", "new"],
+    ["data", "kaggle"],
+    ["data", "delete", "tiny", "--yes"],
+]
+
+
+def test_every_command_that_changes_something_is_refused_and_creates_nothing(
+    store, finished_run, make_run, tmp_path, monkeypatch, capsys
+):
+    make_run("waits")
+    make_run("gone")
+    store.delete("gone")
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_a, **_k: pytest.fail("a process was started"))
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    for words in COMMANDS:
+        assert main(words) == 2, words
+        said = capsys.readouterr()
+        assert said.out == "", words
+        assert "is refused: FER_READ_ONLY is set" in said.err, (words, said.err)
+        assert said.err.count("\n") == 1, words
+    assert tree(tmp_path) == before
+
+
+def test_the_list_of_refused_commands_is_whole():
+    """A command that is added is either looked at here or said to only look."""
+    from fer import cli
+
+    looking = {
+        "recipes", "cost", "evaluate", "predict", "version", "runs list", "runs show", "runs check", "runs trash list",
+        "queue list", "data show", "data list", "compare", "networks", "augment", "runs card",
+    }  # fmt: skip
+
+    def names(app, prefix: str = "") -> set[str]:
+        own = {prefix + (c.name or c.callback.__name__.replace("_", "-")) for c in app.registered_commands}
+        return own.union(*(names(g.typer_instance, f"{prefix}{g.name} ") for g in app.registered_groups))
+
+    refused = {
+        " ".join(w for w in words[:3] if w.isalpha() and w not in ("waits", "done", "tiny")) for words in COMMANDS
+    }
+    every = names(cli.app)
+    assert {n for n in every if n not in looking and not any(r.startswith(n) for r in refused)} == set()
+
+
+def test_looking_goes_on(store, finished_run, monkeypatch, capsys):
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    before = tree(store.root)
+    for words in (
+        ["runs", "list"],
+        ["runs", "show", "done"],
+        ["queue", "list"],
+        ["recipes"],
+        ["data", "list"],
+        ["runs", "check"],
+    ):
+        assert main(words) == 0, words
+    assert main(["evaluate", "done", "--json"]) == 0
+    assert '"saved": false' in capsys.readouterr().out
+    assert tree(store.root) == before
+
+
+def test_the_core_refuses_without_the_command_line(store, finished_run, make_run, tiny, monkeypatch, tmp_path):
+    make_run("waits")
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    before = tree(tmp_path)
+    for change in (
+        lambda: store.create(Config(), recipe=None, data={}),
+        lambda: store.annotate("done", pinned=True),
+        lambda: store.delete("done"),
+        lambda: store.request_stop("waits"),
+        lambda: store.append_metrics("done", {}),
+        lambda: store.write_status("done", {}),
+        lambda: store.save_report("done", "f", "val", {}),
+        lambda: jobs.submit(store, [(None, Config())]),
+        lambda: jobs.ensure_worker(store),
+        lambda: fit(store, "waits"),
+        lambda: dataset.save(tiny),
+        lambda: dataset.delete("tiny"),
+        lambda: write_bytes_atomic(tmp_path / "x", b""),
+        lambda: hold(tmp_path / "x.lock").__enter__(),
+    ):
+        with pytest.raises(NotAllowed, match="is refused: FER_READ_ONLY is set"):
+            change()
+    assert tree(tmp_path) == before
+
+
+def test_the_sample_faces_are_drawn_and_not_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    monkeypatch.setattr("fer.data.sample.draw_sample", lambda: dataset.Dataset("sample", *_few()))
+    assert len(dataset.load("sample")) == 2
+    assert os.listdir(tmp_path) == []
+
+
+def _few():
+    import numpy as np
+
+    return np.zeros((2, 48, 48), np.uint8), np.zeros(2, np.int64), np.zeros(2, np.uint8), np.array(["a", "b"])
+
+
+def test_a_gate_is_asked_too(monkeypatch):
+    monkeypatch.setattr(access, "_GATES", [])
+    access.add_gate(lambda: "")
+    assert access.may_change()
+    access.add_gate(lambda: "you may only look.")
+    with pytest.raises(NotAllowed, match="^Launching is refused: you may only look"):
+        access.require("launching")
+
+
+def test_no_server_is_offered_to_the_network_unasked():
+    import tomllib
+
+    from fer.files import PROJECT_ROOT
+
+    config = tomllib.loads((PROJECT_ROOT / ".streamlit" / "config.toml").read_text())
+    assert config["server"]["address"] == "127.0.0.1"
+    assert config["server"].get("enableXsrfProtection", True) is True
+    assert config["server"].get("enableCORS", True) is True
+
+
+@pytest.mark.parametrize(
+    "run_id", ["../x", "a/../b", "..", "/etc", "a\0b", "A", "", "x" * 81, "a..b", ".trash", "a\nb", "%2e%2e", "a\\b"]
+)
+def test_an_id_is_never_a_path(store, run_id):
+    from fer.errors import RunError
+
+    for use in (store.get, store.delete, store.folder, store.restore, lambda i: RunStore().annotate(i, pinned=True)):
+        with pytest.raises(RunError):
+            use(run_id)

@@ -1,0 +1,271 @@
+"""What is broken in a store is found, named and, where nothing must be guessed, mended; a thousand mutations crash nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fer.data import dataset
+from fer.errors import FerError
+from fer.evaluate import evaluate_run
+from fer.jobs import create_run
+from fer.repair import Finding, check_store
+from fer.runs import STATES, Run, RunStore, by_merit, hold
+from fer.train import fit
+from tests.conftest import draw_blobs, tiny_config
+
+
+def named(found: list[Finding]) -> set[str]:
+    return {f"{f.run}/{f.file}" for f in found}
+
+
+def test_a_whole_store_has_nothing_to_say(store, finished_run, make_run):
+    make_run("queued")
+    assert check_store(store) == []
+    assert check_store(RunStore(store.root / "not-there")) == []
+
+
+def damage_all(path: Path) -> None:
+    """One damage of each kind, as crashes and bad disks leave them."""
+    with open(path / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 4, "l')
+    (path / "status.json").write_bytes(b"\0" * 40)
+    (path / "notes.json").write_text("{")
+    (path / "report.json").write_text("")
+    (path / "logits-val.npz").write_bytes((path / "logits-val.npz").read_bytes()[:-50])
+    (path / "resume.pt").write_bytes(b"PK\3\4")
+    (path / ".resume.pt.abc.tmp").write_bytes(b"half")
+    (path / ".reserve").write_bytes(b"\0")
+    (path / "stop").touch()
+
+
+BROKEN = ("metrics.jsonl", "status.json", "notes.json", "report.json", "logits-val.npz", "resume.pt")
+LEFT = (".resume.pt.abc.tmp", ".reserve", "stop")
+
+
+def test_each_damage_is_named_and_looking_mends_nothing(store, finished_run):
+    damage_all(finished_run.path)
+    before = {p.name: p.read_bytes() for p in finished_run.path.iterdir()}
+    found = check_store(store)
+    assert named(found) == {f"done/{name}" for name in (*BROKEN, *LEFT)}
+    assert not any(f.mended for f in found)
+    assert {p.name: p.read_bytes() for p in finished_run.path.iterdir()} == before
+
+
+def test_repair_mends_them_and_puts_aside_what_was_there(store, finished_run):
+    figures = list(finished_run.metrics)
+    damage_all(finished_run.path)
+    found = check_store(store, repair=True)
+    assert all(f.mended for f in found), [str(f) for f in found if not f.mended]
+    run = store.get("done")
+    assert (run.state, list(run.metrics), run.problems) == ("finished", figures, ())
+    assert check_store(store) == []
+    assert not any((run.path / name).exists() for name in LEFT)
+    assert (run.path / "notes.json.damaged").read_text() == "{"
+
+
+def test_settings_come_back_from_the_weights(store, finished_run):
+    (finished_run.path / "config.json").write_text("{")
+    assert store.get("done").state == "broken"
+    (finding,) = [f for f in check_store(store, repair=True) if f.mended]
+    assert finding.file == "config.json"
+    back = store.get("done")
+    assert back.config == finished_run.config
+    assert (back.fingerprint, back.synthetic) == (finished_run.fingerprint, finished_run.synthetic)
+
+
+def test_the_best_weights_come_back_where_the_last_epoch_was_the_best(store, finished_run):
+    best = finished_run.best["epoch"] == finished_run.last["epoch"]
+    content = (finished_run.path / "last.safetensors").read_bytes()
+    (finished_run.path / "best.safetensors").unlink()
+    (finding,) = check_store(store, repair=True)
+    assert (finding.file, finding.what, finding.mended) == ("best.safetensors", "it is missing", best)
+    assert (finished_run.path / "best.safetensors").exists() == best
+    assert not best or (finished_run.path / "best.safetensors").read_bytes() == content
+
+
+def test_a_lost_run_is_called_failed_and_can_be_resumed(store, make_run):
+    make_run("gone")
+    store.write_status("gone", {"state": "running"})
+    (finding,) = check_store(store, repair=True)
+    assert (finding.file, finding.mended) == ("status.json", True)
+    assert store.get("gone").state == "failed"
+    assert store.requeue("gone").state == "queued"
+
+
+def test_a_run_that_trains_and_one_that_came_with_the_project_are_left_alone(store, make_run, finished_run):
+    make_run("live")
+    store.write_status("live", {"state": "running"})
+    (store.root / "live" / ".resume.pt.1.tmp").touch()
+    (store.root / "shipped.json").write_text('["done"]')
+    (finished_run.path / "notes.json").write_text("{")
+    with hold(store.root / "live" / "run.lock"):
+        (finding,) = check_store(store, repair=True)
+    assert (finding.run, finding.mended) == ("done", False)
+    assert (store.root / "live" / ".resume.pt.1.tmp").exists()
+
+
+def test_old_drafts_and_empty_folders_are_cleared_away_and_young_ones_are_not(store):
+    for name in (".new-old", ".deleted-old", ".new-young"):
+        (store.root / name).mkdir()
+    for name in (".new-old", ".deleted-old"):
+        os.utime(store.root / name, (time.time() - 7200,) * 2)
+    (store.root / "empty").mkdir()
+    assert named(check_store(store, repair=True)) == {"/.new-old", "/.deleted-old", "empty/"}
+    assert sorted(os.listdir(store.root)) == [".new-young", ".trash"]
+    assert [t.run for t in store.trash()] == ["empty"]
+
+
+def test_a_flipped_bit_that_still_reads_well_is_seen_by_its_checksum(store, finished_run):
+    weights = finished_run.path / "best.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    (finding,) = check_store(store)
+    assert (finding.file, finding.what) == ("best.safetensors", "it is not what the trainer wrote")
+
+
+# A thousand mutations
+
+FILES = (
+    "config.json", "status.json", "model.json", "metrics.jsonl", "notes.json", "report.json", "checksums.json",
+    "best.safetensors", "last.safetensors", "logits-val.npz", "resume.pt", "train.log",
+)  # fmt: skip
+
+
+def truncated(content: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
+    return content[: rng.randrange(len(content))]
+
+
+def flipped(content: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 1, 8))):
+        changed[rng.randrange(min(len(content), 20_000))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def swapped(_content: bytes, rng: random.Random, others: list[bytes]) -> bytes:
+    return rng.choice(others)
+
+
+def other_version(content: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
+    """A newer schema, a value of another type, or a key that is gone; what is no JSON object gets a line of another kind."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return content + rng.choice((b"{}\n", b"[1]\n", b"\xff\xfe", b'{"schema": 99}\n'))
+    key = rng.choice(list(value))
+    choice = rng.randrange(3)
+    if choice == 0:
+        value["schema"] = 99
+    elif choice == 1:
+        value[key] = rng.choice((None, [], {}, "x", -1, 1e308, {"a": {"a": []}}, ["<b>"], True))
+    else:
+        del value[key]
+    return json.dumps(value).encode()
+
+
+# A date in the zip's directory, a space between JSON's tokens, true for 1: the content that is read is the same.
+HARMLESS = {("logits-val.npz", "flipped"), ("checksums.json", "flipped"), ("checksums.json", "other_version")}
+MUTATIONS: tuple[Callable[..., bytes], ...] = (truncated, flipped, swapped, other_version)
+
+
+def look_at_everything(store: RunStore) -> Run:
+    """What the list, Runs, Compare and the command line read of a run."""
+    runs = store.runs(archived=True)
+    by_merit(runs)
+    (run,) = runs
+    assert run.state in STATES
+    for name in (
+        "name",
+        "recipe",
+        "data_name",
+        "fingerprint",
+        "split_note",
+        "remark",
+        "created",
+        "best",
+        "last",
+        "epoch_seconds",
+        "progress",
+        "seconds_left",
+        "changes",
+        "submission",
+        "has_weights",
+        "has_reports",
+        "model",
+        "reports",
+    ):
+        getattr(run, name)
+    run.report()
+    run.log_tail()
+    for row in run.metrics:
+        float(row["val_top1"])
+    return run
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A store with one finished run 'done' of a very small network. To be copied, not changed."""
+    root = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_RUNS_DIR", str(root / "runs"))
+        patch.setenv("FER_DATA_DIR", str(root / "data"))
+        dataset.save(draw_blobs())
+        config = tiny_config(model__name="compact", model__channels="grey", model__width=0.25, train__epochs=2)
+        create_run(RunStore(), config, recipe=None, run_id="done")
+        fit(RunStore(), "done")
+    return root / "runs"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_mutations_are_named_and_crash_nobody(store, tiny, small, seed):
+    """A hundred a seed. What reads well and differs is named by the checksums; status, notes, report and log have none."""
+    shutil.copytree(small / "done", store.root / "done")
+    rng, path = random.Random(seed), store.root / "done"
+    store.annotate("done", name="A name", tags=["t"])
+    (path / "train.log").write_text("epoch 1/3  lr 0.001\nfinished\n")
+    whole = {name: (path / name).read_bytes() for name in FILES}
+    silent = []
+    for n in range(100):
+        name, mutate = rng.choice(FILES), rng.choice(MUTATIONS)
+        content = mutate(whole[name], rng, [whole[other] for other in FILES if other != name])
+        if content == whole[name]:
+            continue
+        (path / name).write_bytes(content)
+        run = look_at_everything(store)
+        found = check_store(store)
+        if not run.problems and not found:
+            silent.append((name, mutate.__name__))
+        if n % 10 == 0 and name == "best.safetensors":
+            try:
+                evaluate_run(store, "done")
+            except FerError:
+                pass  # which says what is wrong
+            (path / "report.json").write_bytes(whole["report.json"])
+            (path / "logits-val.npz").write_bytes(whole["logits-val.npz"])
+        (path / name).write_bytes(whole[name])
+        if n % 25 == 0:
+            check_store_repairs_a_copy(store, path, name, content)
+    unchecked = ("status.json", "notes.json", "report.json", "train.log")
+    unnamed = [(name, kind) for name, kind in silent if name not in unchecked and (name, kind) not in HARMLESS]
+    assert unnamed == []
+    assert check_store(store) == []
+
+
+def check_store_repairs_a_copy(store: RunStore, path: Path, name: str, content: bytes) -> None:
+    copy = RunStore(store.root.parent / "copy")
+    shutil.copytree(path, copy.root / "done")
+    (copy.root / "done" / name).write_bytes(content)
+    for finding in check_store(copy, repair=True):
+        assert finding.mended or finding.mend is None, str(finding)
+    for run in copy.runs(archived=True):
+        assert run.state in STATES
+    shutil.rmtree(copy.root)

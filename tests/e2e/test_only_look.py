@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import start_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 SECRETS = """
 [auth]
@@ -42,7 +42,7 @@ def test_read_only_shows_runs_and_offers_no_change(serve, page: Page, monkeypatc
     server = serve()
     before = sorted(p for p in server.store.rglob("*"))
     page.goto(f"{server.url}/runs?run=baseline")
-    expect(page.get_by_text("Best val top-1").first).to_be_visible()
+    expect(page.get_by_test_id("stMetric").first).to_be_visible()
     expect(page.get_by_text("Only looking.").first).to_be_visible()
     for label in ("Archive", "More", "Delete", "Resume", "Clone"):
         expect(page.get_by_text(label, exact=True)).to_have_count(0)

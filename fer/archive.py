@@ -22,7 +22,7 @@ import numpy as np
 from fer.errors import RunError
 from fer.files import write_atomic, write_json_atomic
 from fer.repair import safetensors_header
-from fer.runs import ACTIVE, RunStore, check_run_id
+from fer.runs import ACTIVE, TTA, RunStore, check_run_id
 
 FILES = (
     "config.json",
@@ -39,10 +39,11 @@ FILES = (
     "logits-train.npz",
     "logits-val.npz",
     "logits-test.npz",
+    *(f"logits-{split}{TTA}.npz" for split in ("train", "val", "test")),
 )
 MAX_RUNS = 1000
 MAX_BYTES = 4 * 2**30  # unpacked
-_ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]{0,79})/([A-Za-z0-9._-]+)")
+_ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]{0,79})/([A-Za-z0-9._+-]+)")
 _CHUNK = 2**20
 
 

@@ -172,12 +172,9 @@ def _weights(run: Run) -> Iterator[Finding]:
 
 def _made_again(run: Run) -> Iterator[Finding]:
     """Files that their writer can make again."""
-    for name, cure in (
-        ("resume.pt", "put aside; a resumed run begins from its start"),
-        ("logits-train.npz", "put aside; evaluate makes it again"),
-        ("logits-val.npz", "put aside; evaluate makes it again"),
-        ("logits-test.npz", "put aside; evaluate makes it again"),
-    ):
+    cures = {"resume.pt": "put aside; a resumed run begins from its start"}
+    cures |= {p.name: "put aside; evaluate makes it again" for p in sorted(run.path.glob("logits-*.npz"))}
+    for name, cure in cures.items():
         path = run.path / name
         if path.exists() and not _is_whole_zip(path):
             yield Finding(run.id, name, "it is damaged", cure, lambda path=path: _put_aside(path))

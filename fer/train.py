@@ -710,7 +710,7 @@ def _try_step(config: Config, batch: int) -> None:
     """One optimizer step on blank pictures, in which the optimizer makes its state too."""
     runtime = resolve(config.runtime)
     labels = torch.zeros(batch, dtype=torch.int64)
-    learner = Learner.fresh(config, labels, _CLASSES, runtime)
+    learner = Learner.fresh(config, labels, _CLASSES, runtime, trained=False)
     images = torch.zeros(batch, 48, 48, dtype=torch.uint8, device=runtime.device)
     loss, _right = learner.step(images, labels.to(runtime.device), config.optim.lr, 0)
     loss.item()  # waits for the device

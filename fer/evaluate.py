@@ -5,7 +5,6 @@ What answers is a `Scorer`: a run's network, or an ensemble's members together.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from fer.checkpoint import Checkpoint, load_checkpoint
 from fer.config import Config, with_settings
-from fer.data.dataset import Dataset, load
+from fer.data.dataset import Dataset, load, picture_hashes
 from fer.device import resolve, torch_threads
 from fer.errors import DataError, NotAllowed, RunError
 from fer.files import write_atomic
@@ -173,12 +172,6 @@ def _duplicates(data: Dataset, indices: np.ndarray, right: np.ndarray) -> dict[s
     """How many of these pictures stand in train too, to the last pixel, and the top-1 without them: `in_train`, `top1_without`."""
     known = np.isin(picture_hashes(data.images[indices]), picture_hashes(data.images[data.indices("train")]))
     return {"in_train": int(known.sum()), "top1_without": float(right[~known].mean()) if not known.all() else None}
-
-
-def picture_hashes(images: np.ndarray) -> np.ndarray:
-    """(N,) uint64: 8 bytes of BLAKE2b of each picture, so that paired tests can match pictures without keeping them."""
-    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in np.ascontiguousarray(images))
-    return np.frombuffer(b"".join(digests), dtype=np.uint64).copy()
 
 
 def _keep_logits(path: Path, logits: np.ndarray, data: Dataset, indices: np.ndarray, *, keep_old: bool) -> None:

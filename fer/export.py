@@ -17,6 +17,7 @@ from fer.archive import pack
 from fer.config import flatten
 from fer.errors import FerError, RunError
 from fer.files import write_bytes_atomic
+from fer.results import harmless
 from fer.runs import Run, RunStore
 
 METRICS = ("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1", "epoch_seconds")
@@ -123,13 +124,6 @@ def to_mlflow(runs: Sequence[Run], out: Path) -> list[Path]:
             client.log_batch(made, metrics=metrics[first : first + 1000])
         client.set_terminated(made, states.get(run.state, "KILLED"))
     return [database]
-
-
-def harmless(value: Any) -> Any:
-    """A cell for a CSV: text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"):
-        return "'" + value
-    return value
 
 
 def _facts(run: Run) -> dict[str, Any]:

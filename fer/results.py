@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are their wide forms
 _WHOLE = ("width", "height", "face", "x", "y", "box_width", "box_height")
 
 
 def harmless(value: Any) -> Any:
     """A cell for a CSV: text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
+    if isinstance(value, str) and value.lstrip()[:1] in _FORMULA:
         return "'" + value
     return value
 

@@ -80,11 +80,12 @@ def styled(figure: go.Figure, *, dark: bool, height: int = 360, legend: bool = T
         "title": {"standoff": 8, "font": {"size": 14}},
     }
     surface = "#1a232d" if dark else "#ffffff"
+    page = "#10161d" if dark else "#ffffff"  # the themes' own, so that a picture saved from the figure can be read
     figure.update_layout(
         template="none",
         height=height,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        paper_bgcolor=page,
+        plot_bgcolor=page,
         font={"family": '"Source Sans", Helvetica, Arial, sans-serif', "size": 14, "color": ink(dark)},
         margin={"l": 56, "r": 16, "t": 40, "b": 48},
         hoverlabel={"bgcolor": surface, "font": {"color": ink(dark), "size": 13}, "bordercolor": faint(dark)},

@@ -1,40 +1,71 @@
-"""The parts of the Evaluate page: which run on which pictures, its report, and what the report says."""
+"""The parts of the Evaluate page: one run or two on which pictures, their reports, and where they are wrong."""
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from PIL import Image
 
+from fer import metrics
 from fer.data import dataset
 from fer.data.dataset import CLASSES, SAMPLE, SPLITS
-from fer.errors import FerError
-from fer.plots.evaluation import VIEWS, biggest_confusions, confusion_heatmap
+from fer.errors import FerError, RunError
+from fer.experiments import data_key, groups
+from fer.mistakes import Answer, answers, confident_mistakes, in_cell, pictures, wrong_for_all
+from fer.plots.evaluation import (
+    VIEWS,
+    biggest_confusions,
+    confusion_heatmap,
+    difference,
+    difference_heatmap,
+    reliability_diagram,
+)
 from fer.runs import Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, shown
-from fer.ui.parts import chart, data_notes, percent, pick_run
+from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label
+from fer.verdicts import SavedLogits, read_logits, verdicts
 
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
 _DATA_HELP = "The run's own data set stands first; others need the same classes."
 _SPLIT_HELP = "train: what it learned from. val: what epochs and settings are chosen by. test: looked at last."
+_TABS = ("Confusion matrix", "Surest mistakes", "Wrong for all", "Calibration")
+_DIFFERENCE = "Difference"
+_PICTURES_SHOWN = (24, 60, 200)
 
 
-def choose(everything: Sequence[Run]) -> tuple[Run | None, str, str]:
-    """Run, data set and split, kept in the URL; by default the best run, its own data set and val.
+@dataclass(frozen=True)
+class Choice:
+    """What the page is asked: one run or two, evaluated on a split of a data set. listed: all that could be chosen."""
 
-    The run is None where none has a report or weights.
+    runs: tuple[Run, ...]
+    data: str
+    split: str
+    listed: tuple[Run, ...]
+
+
+def choose(everything: Sequence[Run]) -> Choice | None:
+    """One run or two, data set and split, kept in the URL; by default the best run, its own data set and val.
+
+    None where no run has a report or weights.
     """
-    first, second, third = st.columns([5, 3, 2])
+    first, beside, second, third = st.columns([4, 4, 3, 2])
     runs = _runs(shown(everything))
     with first:
         run = pick_run("Run", runs, help="Its best epoch's weights are evaluated.")
     if run is None:
-        return None, "", ""
+        return None
+    with beside:
+        other = _second([r for r in runs if r.id != run.id])
     with second:
         name = st.selectbox("Data set", _datasets(run), key="data", bind="query-params", help=_DATA_HELP)
     splits = _splits(run, name)
@@ -43,7 +74,60 @@ def choose(everything: Sequence[Run]) -> tuple[Run | None, str, str]:
         split = st.segmented_control(
             "Split", splits, default=default, required=True, key="split", bind="query-params", help=_SPLIT_HELP
         )
-    return run, name, split
+    return Choice((run, other) if other else (run,), name, split, tuple(runs))
+
+
+def _second(runs: Sequence[Run]) -> Run | None:
+    """A second run to look at beside the first, kept in the URL as `with`; None by default."""
+    by_id = {r.id: r for r in runs}
+    wanted = st.query_params.get("with")
+    if wanted and wanted not in by_id:
+        st.query_params.pop("with")
+    chosen = st.selectbox(
+        "Compare with",
+        list(by_id),
+        index=list(by_id).index(wanted) if wanted in by_id else None,
+        format_func=lambda i: run_label(by_id[i]),
+        placeholder="no second run",
+        key="pick-with",
+        help="A second run on the same pictures: what it gets right where the first does not, and the other way round.",
+    )
+    if chosen and chosen != wanted:
+        st.query_params["with"] = chosen
+    elif not chosen and wanted in by_id:
+        st.query_params.pop("with")
+    return by_id.get(chosen) if chosen else None
+
+
+def show(store: RunStore, choice: Choice) -> None:
+    """Everything below the choice: the figures first, then the matrix, the mistakes and the calibration, a tab each."""
+    name, split = choice.data, choice.split
+    reports = [report_for(store, r, name, split) for r in choice.runs]
+    own = reports[0]
+    if own is None:
+        return
+    pairs = [(r, report) for r, report in zip(choice.runs, reports, strict=True) if report]
+    pairs = [(r, report) for r, report in pairs if _same_classes(r, report, own)]
+    _figures(pairs)
+    _which_is_better([r for r, _ in pairs], name, split)
+    for r, report in pairs:
+        notes(r, report, name)
+    tabs = st.tabs(list(_TABS), key="tab", bind="query-params")
+    parts = (_matrix_tab, _mistakes_tab, _shared_tab, _calibration_tab)
+    for tab, part in zip(tabs, parts, strict=True):
+        if tab.open:
+            with tab:
+                part(pairs, choice)
+
+
+def _same_classes(run: Run, report: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    if report["classes"] == first["classes"] and report.get("fingerprint") == first.get("fingerprint"):
+        return True
+    st.warning(
+        f"{plain(run.name)} was evaluated on other pictures or classes, so it is left out beside the first run.",
+        icon=":material/warning:",
+    )
+    return False
 
 
 def report_for(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any] | None:
@@ -63,29 +147,60 @@ def report_for(store: RunStore, run: Run, name: str, split: str) -> dict[str, An
     return report
 
 
-def figures(report: Mapping[str, Any]) -> None:
-    """The four numbers of a report."""
-    row = st.container(horizontal=True, gap="medium")
-    row.metric(
-        "Top-1",
-        percent(report["top1"]),
-        help="The share of pictures whose most probable class is the labelled one.",
-        width="content",
-    )
-    row.metric(
-        "Macro F1",
-        percent(report["macro_f1"]),
-        help="The plain mean of each class's F1, so that a rare class counts as much as a frequent one.",
-        width="content",
-    )
-    row.metric(
-        "Loss",
-        f"{report['loss']:.4f}",
-        help="Mean cross-entropy a picture, natural logarithm; guessing all classes alike gives "
-        f"{np.log(len(report['classes'])):.3f}.",
-        width="content",
-    )
-    row.metric("Pictures", f"{report['n']:,}", width="content")
+def _figures(pairs: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
+    """The numbers of one report, or of two below each other with the second's difference to the first."""
+    first = pairs[0][1]
+    for run, report in pairs:
+        if len(pairs) > 1:
+            st.markdown(f"**{plain(run.name)}**")
+        row = st.container(horizontal=True, gap="medium")
+        for label, key, scale, unit, number, better, help in _FIGURES:
+            value = scale * report[key]
+            apart = None if report is first else f"{value - scale * first[key]:+{number}}{' points' if unit else ''}"
+            row.metric(
+                label,
+                f"{value:{number}}{unit}",
+                apart,
+                delta_color=better,
+                help=help.format(chance=f"{np.log(len(report['classes'])):.3f}"),
+                width="content",
+            )
+        _flips(row, report)
+        row.metric("Pictures", f"{report['n']:,}", width="content")
+
+
+_FIGURES = (
+    ("Top-1", "top1", 100, " %", ".2f", "normal", "The share of pictures whose most probable class is the labelled one."),
+    (
+        "Macro F1", "macro_f1", 100, " %", ".2f", "normal",
+        "The plain mean of each class's F1, so that a rare class counts as much as a frequent one.",
+    ),
+    (
+        "Loss", "loss", 1, "", ".4f", "inverse",
+        "Mean cross-entropy a picture, natural logarithm; guessing all classes alike gives {chance}.",
+    ),
+)  # fmt: skip
+
+
+def _flips(row: Any, report: Mapping[str, Any]) -> None:
+    """Top-1 with test-time flips, where the report has it."""
+    flipped = (report.get("flip") or {}).get("top1")
+    if isinstance(flipped, int | float):
+        row.metric(
+            "Top-1 with flips",
+            percent(flipped),
+            f"{100 * (flipped - report['top1']):+.2f} points",
+            help="The mean of the probabilities for each picture and its mirror image; twice the work.",
+            width="content",
+        )
+
+
+def _which_is_better(runs: Sequence[Run], name: str, split: str) -> None:
+    """For two runs on their own data: whether the difference is more than chance on these pictures."""
+    if len(runs) == 2 and all(r.data_name == name for r in runs):
+        second, first = groups(runs, single=True)
+        (verdict,) = verdicts(first, [second], split=split)
+        st.markdown(f":material/balance: {plain(verdict.sentence)}")
 
 
 def notes(run: Run, report: Mapping[str, Any], name: str) -> None:
@@ -105,31 +220,98 @@ def notes(run: Run, report: Mapping[str, Any], name: str) -> None:
         st.caption(":material/info: The run store cannot be written, so this report lasts for this session only.")
 
 
-def confusion(report: Mapping[str, Any]) -> None:
-    """The confusion matrix in the view of the URL, and the biggest confusions in sentences."""
+# --- the confusion matrix
+
+
+def _matrix_tab(pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
+    run, report = pairs[0]
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _confusion(pairs)
+    with right:
+        for r, rep in pairs:
+            per_class(rep, r.name if len(pairs) > 1 else "")
+        worst(report)
+    _cell_pictures(run, report, choice)
+
+
+def _confusion(pairs: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
+    """The confusion matrix in the view of the URL; a click on a cell chooses its pictures."""
+    run, report = pairs[0]
     matrix, classes = np.array(report["confusion_matrix"]), report["classes"]
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.subheader("Confusion matrix", anchor=False)
         view = st.segmented_control(
             "Numbers",
-            VIEWS,
+            [*VIEWS, *([_DIFFERENCE] if len(pairs) > 1 else [])],
             default=VIEWS[0],
             required=True,
             key="view",
             bind="query-params",
             label_visibility="collapsed",
         )
-    sentences = confusion_sentences(matrix, classes)
-    chart(
-        confusion_heatmap(matrix, classes, view=view, dark=dark()),
-        key="confusion",
-        alt=f"Confusion matrix of {len(classes)} classes. {' '.join(sentences)}",
+    alt = f"Confusion matrix of {len(classes)} classes. {' '.join(confusion_sentences(matrix, classes))}"
+    if view == _DIFFERENCE and len(pairs) > 1:
+        theirs, names = np.array(pairs[1][1]["confusion_matrix"]), (run.name, pairs[1][0].name)
+        figure = difference_heatmap(matrix, theirs, classes, names=names, dark=dark())
+        unit = "pictures" if difference(matrix, theirs)[1] else "per cent of the true class"
+        st.caption(f"{plain(names[0])} minus {plain(names[1])}, in {unit}: with a plus, the first says so more often.")
+        alt = f"Difference of two confusion matrices, {names[0]} minus {names[1]}."
+    else:
+        figure = confusion_heatmap(matrix, classes, view=view, dark=dark())
+        if len(pairs) > 1:
+            st.caption(f"Of {plain(run.name)}.")
+    event = chart(figure, key="confusion", alt=alt, on_select="rerun")
+    _follow_click(event, classes)
+    table = pd.DataFrame(matrix, columns=[f"called {c}" for c in classes])
+    table.insert(0, "true class", classes)
+    csv_button(table, f"fer-lab-confusion-{run.id}", key="confusion-csv")
+
+
+def _follow_click(event: Any, classes: Sequence[str]) -> None:
+    """Choose the cell that was clicked; once for each click, so that the list below can choose another."""
+    points = event.selection.points
+    cell = (points[0]["y"], points[0]["x"]) if points else None
+    if cell != st.session_state.get("clicked-cell"):
+        st.session_state["clicked-cell"] = cell
+        st.session_state["cell"] = _cell_name(classes, *map(int, cell)) if cell else None
+
+
+def _cell_name(classes: Sequence[str], true: int, predicted: int) -> str:
+    called = "called right" if true == predicted else f"called {classes[predicted]}"
+    return f"{classes[true]} {called}"
+
+
+def _cell_pictures(run: Run, report: Mapping[str, Any], choice: Choice) -> None:
+    """The pictures of a cell: chosen by a click on the matrix or from a list, kept in the URL."""
+    matrix, classes = np.array(report["confusion_matrix"]), report["classes"]
+    cells = {_cell_name(classes, i, j): (i, j) for i, j in _cells_in_order(matrix)}
+    st.subheader("The pictures of a cell", anchor=False)
+    if st.session_state.get("cell") not in cells:
+        st.session_state["cell"] = None
+    chosen = st.selectbox(
+        "Click a cell of the matrix, or choose one here",
+        list(cells),
+        index=None,
+        format_func=lambda c: f"{c} ({matrix[cells[c]]:,} pictures)",
+        placeholder="no cell chosen",
+        key="cell",
     )
+    if chosen:
+        saved = _saved_logits(run, choice)
+        if saved:
+            _gallery(in_cell(saved, *cells[chosen]), saved, run, report, choice, key="cell")
 
 
-def per_class(report: Mapping[str, Any]) -> None:
-    """Precision, recall, F1 and number of pictures of each class."""
-    st.subheader("Class by class", anchor=False)
+def _cells_in_order(matrix: np.ndarray) -> list[tuple[int, int]]:
+    """The cells that hold pictures: mistakes first, the most frequent first, then what was called right."""
+    filled = [(int(i), int(j)) for i, j in np.argwhere(matrix > 0)]
+    return sorted(filled, key=lambda c: (c[0] == c[1], -matrix[c]))
+
+
+def per_class(report: Mapping[str, Any], of: str = "") -> None:
+    """Precision, recall, F1 and number of pictures of each class. of: the run's name where there are two."""
+    st.subheader(f"Class by class{f': {plain(of)}' if of else ''}", anchor=False)
     rows = [
         {"Class": name, "Precision": 100 * row["precision"], "Recall": 100 * row["recall"], "F1": 100 * row["f1"]}
         for name, row in report["per_class"].items()
@@ -167,6 +349,215 @@ def confusion_sentences(matrix: np.ndarray, classes: list[str]) -> list[str]:
         f"{c.true} is most often taken for {c.predicted}: {c.count:,} of {c.n:,}."
         for c in biggest_confusions(matrix, classes)
     ]
+
+
+# --- mistakes, picture by picture
+
+
+def _saved_logits(run: Run, choice: Choice) -> SavedLogits | None:
+    """What the run said of each picture; says why where it is not known."""
+    if choice.data != run.data_name:
+        st.info(
+            f"Single pictures are shown for the data set that a run was trained on: {plain(run.data_name)}.",
+            icon=":material/info:",
+        )
+        return None
+    try:
+        return read_logits(run, choice.split)
+    except RunError as error:
+        st.info(plain(str(error)), icon=":material/info:")
+        return None
+
+
+def _mistakes_tab(pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
+    for run, report in pairs:
+        saved = _saved_logits(run, choice)
+        if saved is None:
+            continue
+        mistakes = confident_mistakes(saved)
+        sure = sum(a.confidence >= 0.9 for a in mistakes)
+        st.markdown(
+            f"**{plain(run.name)} is wrong about {len(mistakes):,} of {len(saved.labels):,} pictures, and at least 90 % sure of itself in {sure:,} of them.** The surest come first; some of these labels are wrong themselves."
+        )
+        _gallery(mistakes, saved, run, report, choice, key=f"mistakes-{run.id}")
+
+
+def _shared_tab(pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
+    run, report = pairs[0]
+    runs = _with_same_pictures(run, choice)
+    ids = [r.id for r in runs]
+    if len(ids) < 2:
+        st.info(
+            "No other run has saved what it says of these pictures. Choose a second run above and evaluate it.",
+            icon=":material/info:",
+        )
+        return
+    names = {r.id: r.name for r in runs}
+    default = [r.id for r, _ in pairs if r.id in ids] if len(pairs) > 1 else ids[:4]
+    chosen = st.multiselect(
+        "Runs",
+        ids,
+        default=default,
+        format_func=names.__getitem__,
+        key=f"shared-{'-'.join(default)}",
+        max_selections=12,
+    )
+    found = [(r, s) for r in runs if r.id in chosen and (s := _saved_logits(r, choice))]
+    if not found:
+        return
+    shared = wrong_for_all([s for _, s in found])
+    who = "It is" if len(found) == 1 else f"All {len(found)} are"
+    share = percent(len(shared.wrong) / shared.n, 1) if shared.n else "-"
+    st.markdown(
+        f"**{who} wrong about {len(shared.wrong):,} of {shared.n:,} shared pictures ({share}).** No choice among these networks helps with them: look whether their labels are right. The figures below each are those of {plain(found[0][0].name)}."
+    )
+    _gallery(answers(found[0][1], shared.wrong), found[0][1], found[0][0], report, choice, key="shared")
+
+
+def _with_same_pictures(run: Run, choice: Choice) -> list[Run]:
+    """The run, and the others that saved what they say of the same pictures, the best first."""
+    file = f"logits-{choice.split}.npz"
+    others = [r for r in by_merit(choice.listed) if r.id != run.id and data_key(r) == data_key(run)]
+    chosen = [r for r in choice.runs[1:] if data_key(r) == data_key(run)]
+    listed = {r.id: r for r in (run, *chosen, *others)}
+    return [r for r in listed.values() if (r.path / file).is_file()]
+
+
+def _gallery(
+    found: Sequence[Answer], saved: SavedLogits, run: Run, report: Mapping[str, Any], choice: Choice, *, key: str
+) -> None:
+    """The pictures of these answers with what the label and the network say; a table where the pictures are not here."""
+    if not found:
+        st.markdown("There are none.")
+        return
+    classes, most = report["classes"], _PICTURES_SHOWN[0]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if len(found) > most:
+            most = st.segmented_control(
+                f"Pictures shown, of {len(found):,}", _PICTURES_SHOWN, default=most, required=True, key=f"most-{key}"
+            )
+        csv_button(_answers_table(found, saved, classes), f"fer-lab-{key}-{run.id}", key=f"csv-{key}")
+    images = _pictures(run, saved.hashes[[a.place for a in found[:most]]], choice)
+    if images:
+        st.html(_gallery_html(found[:most], saved, images, classes))
+    else:
+        table = _answers_table(found[:most], saved, classes).drop(columns="picture")
+        table[["confidence", "probability of the label"]] *= 100
+        per_cent = st.column_config.NumberColumn(format="%.1f %%")
+        st.dataframe(
+            table, hide_index=True, column_config={"confidence": per_cent, "probability of the label": per_cent}
+        )
+
+
+def _pictures(run: Run, hashes: np.ndarray, choice: Choice) -> dict[int, np.ndarray]:
+    """The pictures where the data set is on this machine; else empty, and it is said what to do."""
+    if not dataset.dataset_path(choice.data).is_file():
+        with st.container(border=True):
+            st.markdown(
+                f"The pictures themselves are in the data set **{plain(choice.data)}**, which is not prepared on this machine. What the network says of them is below; import the data set to see them."
+            )
+            st.page_link("pages/data.py", label="Import a data set", icon=":material/photo_library:")
+        return {}
+    data = load_dataset(choice.data).with_val_fraction(run.config.data.val_fraction if run.config else None)
+    images = pictures(data, choice.split, hashes)
+    if not images:
+        st.info(
+            f"The data set {plain(choice.data)} on this machine holds other pictures than those that this run was evaluated on.",
+            icon=":material/info:",
+        )
+    return images
+
+
+def _answers_table(found: Sequence[Answer], saved: SavedLogits, classes: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "picture": [f"{int(saved.hashes[a.place]):016x}" for a in found],
+            "label": [classes[a.true] for a in found],
+            "said": [classes[a.predicted] for a in found],
+            "confidence": [a.confidence for a in found],
+            "probability of the label": [a.true_probability for a in found],
+        }
+    )
+
+
+def _gallery_html(
+    found: Sequence[Answer], saved: SavedLogits, images: Mapping[int, np.ndarray], classes: Sequence[str]
+) -> str:
+    """A grid that wraps; the words below each picture say label and answer, so that nothing hangs on colour."""
+    tiles = []
+    for answer in found:
+        image = images.get(int(saved.hashes[answer.place]))
+        if image is None:
+            continue
+        true, said = html.escape(classes[answer.true]), html.escape(classes[answer.predicted])
+        alt = f"A picture labelled {true}, called {said}"
+        tiles.append(
+            f'<figure><img src="data:image/png;base64,{_png(image)}" alt="{alt}">'
+            f"<figcaption><b>{said}</b> {100 * answer.confidence:.1f} %<br>label: {true} {100 * answer.true_probability:.1f} %</figcaption></figure>"
+        )
+    return f'<div class="fer-gallery">{"".join(tiles)}</div>{_GALLERY_CSS}'
+
+
+def _png(image: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png", compress_level=1)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+_GALLERY_CSS = """<style>
+.fer-gallery {display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: 0.9rem 0.7rem;}
+.fer-gallery figure {margin: 0;}
+.fer-gallery img {width: 100%; max-width: 150px; border-radius: 8px; display: block; background: #8888;}
+.fer-gallery figcaption {font-size: 0.82rem; line-height: 1.35; margin-top: 0.25rem; font-variant-numeric: tabular-nums;}
+</style>"""
+
+
+# --- calibration
+
+
+def _calibration_tab(pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
+    st.markdown(
+        "Of the pictures that a network is 80 % sure of, it should get 80 % right. Below the dotted line it is too sure of itself. Temperature scaling divides its logits by one number; answers stay as they are."
+    )
+    for column, (run, _report) in zip(st.columns(len(pairs), gap="medium"), pairs, strict=True):
+        with column:
+            saved = _saved_logits(run, choice)
+            if saved:
+                _calibration(run, saved)
+
+
+def _calibration(run: Run, saved: SavedLogits) -> None:
+    """The reliability diagram before and after; what was fitted on one half of the pictures is judged on the other."""
+    before, after = metrics.softmax(saved.logits), metrics.cross_fitted(saved.logits, saved.labels)
+    errors = [metrics.calibration_error(p, saved.labels) for p in (before, after)]
+    bins = [metrics.reliability(p, saved.labels) for p in (before, after)]
+    temperature = metrics.fit_temperature(saved.logits, saved.labels)
+    row = st.container(horizontal=True, gap="medium")
+    row.metric(
+        "Calibration error",
+        percent(errors[0]),
+        help="Expected calibration error over 15 bins: how far confidence and share of right answers are apart, on average.",
+        width="content",
+    )
+    row.metric(
+        "After temperature scaling",
+        percent(errors[1]),
+        f"{100 * (errors[1] - errors[0]):+.2f} points",
+        delta_color="inverse",
+        help="Each half of the pictures at the temperature that was fitted on the other half.",
+        width="content",
+    )
+    row.metric("Temperature", f"{temperature:.2f}", help="Above 1: the network was too sure.", width="content")
+    words = "too sure of itself" if temperature > 1.05 else "not sure enough" if temperature < 0.95 else "about honest"
+    chart(
+        reliability_diagram(*bins, dark=dark()),
+        key=f"reliability-{run.id}",
+        alt=f"Reliability diagram of {run.name}: it is {words}. Calibration error {percent(errors[0])} as trained, {percent(errors[1])} after temperature scaling.",
+    )
+    st.markdown(f"{plain(run.name)} is {words}.")
+    kinds = ("as trained", "after temperature scaling")
+    rows = [{"probabilities": kind, **b} for kind, found in zip(kinds, bins, strict=True) for b in found]
+    csv_button(pd.DataFrame(rows), f"fer-lab-reliability-{run.id}", key=f"reliability-csv-{run.id}")
 
 
 # --- reports
@@ -235,7 +626,7 @@ def _evaluate_button(run: Run, label: str) -> bool:
     if not run.has_weights:
         st.caption(":material/info: The run has no weights, so only its saved reports can be shown.")
         return False
-    return st.button(label, type="primary", icon=":material/play_arrow:", key="evaluate")
+    return st.button(label, type="primary", icon=":material/play_arrow:", key=f"evaluate-{run.id}")
 
 
 def _evaluate(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from fer.export import harmless as harmless
 from fer.plots.style import PLOT_CONFIG
 from fer.recipes import RECIPES
 from fer.results import harmless as harmless  # for pages that hand out tables
@@ -101,9 +103,38 @@ def empty(text: str, page: str, label: str, icon: str) -> None:
         st.page_link(page, label=label, icon=icon)
 
 
-def chart(figure: go.Figure, *, key: str, alt: str) -> None:
-    """A figure in the common look; `alt` says in words what it shows."""
-    st.plotly_chart(figure, width="stretch", theme=None, key=key, config=PLOT_CONFIG, alt=alt)
+def chart(figure: go.Figure, *, key: str, alt: str, on_select: Literal["rerun", "ignore"] = "ignore") -> Any:
+    """A figure in the common look; `alt` says in words what it shows. Its camera saves it as a picture named by the key.
+
+    Returns Streamlit's state of what is selected, where `on_select` asks for it.
+    """
+    config = {**PLOT_CONFIG, "toImageButtonOptions": {"format": "png", "scale": 2, "filename": f"fer-lab-{key}"}}
+    return st.plotly_chart(
+        figure,
+        width="stretch",
+        theme=None,
+        key=key,
+        config=config,
+        alt=alt,
+        on_select=on_select,
+        selection_mode=("points",),
+    )
+
+
+def csv_button(
+    table: pd.DataFrame, name: str, *, key: str, label: str = "Download as CSV", help: str | None = None
+) -> None:
+    """A button that saves a table at full precision, its text made harmless for spreadsheets. name: the file's, without ending."""
+    st.download_button(
+        label,
+        table.map(harmless).to_csv(index=False),
+        f"{name}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        key=key,
+        help=help,
+    )
 
 
 def pick_run(

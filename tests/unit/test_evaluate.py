@@ -11,8 +11,9 @@ import torch
 
 from fer.checkpoint import halve, load_checkpoint
 from fer.data import dataset
+from fer.data.dataset import picture_hashes
 from fer.errors import CheckpointError, ConfigError, DataError, RunError
-from fer.evaluate import Scorer, compute_logits, evaluate_run, picture_hashes
+from fer.evaluate import Scorer, compute_logits, evaluate_run
 from fer.files import write_json_atomic
 from fer.metrics import calibration, softmax
 from fer.models import build_model

@@ -33,7 +33,7 @@ LAYERS = (
         "photos",
         "results",
     ),
-    ("significance", "experiments", "verdicts", "diagnosis"),
+    ("significance", "experiments", "verdicts", "diagnosis", "mistakes"),
     (
         *("evaluate", "ensembles", "selective", "train", "cost", "predict", "explain", "jobs"),
         *("repair", "archive", "export"),
@@ -48,7 +48,7 @@ WITHOUT_TORCH = ("errors", "config", "recipes", "schedules", "metrics", "runs", 
 ALSO_WITHOUT_TORCH = (
     *("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "photos", "results", "selective", "cli"),
     "pretrained",
-    *("significance", "experiments", "verdicts", "diagnosis"),
+    *("significance", "experiments", "verdicts", "diagnosis", "mistakes"),
     *("repair", "access", "archive", "export"),
 )
 

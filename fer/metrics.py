@@ -1,4 +1,8 @@
-"""Figures of merit from logits and labels. Rows of a confusion matrix are the true class. Fractions, 0 to 1."""
+"""Figures of merit from logits and labels. Rows of a confusion matrix are the true class. Fractions, 0 to 1.
+
+scikit-learn and scipy's optimizer are imported where they are used: they take a second to load, which a page that only needs
+probabilities shall not wait for.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from sklearn.metrics import confusion_matrix as _confusion_matrix
-from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 BINS = 15  # of confidence, for calibration
 
@@ -20,12 +21,16 @@ def top1(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> float:
     """The plain mean of each class's F1; a class that is never predicted counts 0."""
+    from sklearn.metrics import f1_score
+
     return float(f1_score(labels, predicted, labels=range(num_classes), average="macro", zero_division=0))
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """(num_classes, num_classes) int: row i, column j counts pictures of class i that were called j."""
-    return _confusion_matrix(labels, predicted, labels=range(num_classes))
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, predicted, labels=range(num_classes))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -46,6 +51,8 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The one number, 0.05 to 20, by which to divide logits (N, num_classes) so that their cross entropy is least (Guo et al., 2017)."""
+    from scipy.optimize import minimize_scalar
+
     found = minimize_scalar(
         lambda t: cross_entropy(logits / np.exp(t), labels), bounds=(np.log(0.05), np.log(20)), method="bounded"
     )
@@ -102,6 +109,8 @@ def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float | Non
 def summarise(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """What a report holds of one split: `n`, `loss`, `top1`, `macro_f1`, `per_class`, `confusion_matrix`, `classes`."""
     predicted = logits.argmax(axis=1)
+    from sklearn.metrics import precision_recall_fscore_support
+
     precision, recall, f1, n = precision_recall_fscore_support(
         labels, predicted, labels=range(len(classes)), zero_division=0
     )

@@ -7,5 +7,5 @@ from fer.ui.frame import frame
 with frame("compare") as (store, everything):
     runs = compare.choose(everything)
     if runs:
-        compare.show(store, runs)
+        compare.show(store, runs, everything)
         ensemble_form(runs)

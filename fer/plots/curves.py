@@ -1,7 +1,7 @@
-"""Metrics against epoch: several runs in one figure, one small figure a run, and one run by itself.
+"""Metrics over the course of training: runs and groups of seeds in one figure, one small figure each, and one run by itself.
 
 Validation is drawn solid and training dashed, both in the run's colour; a star marks the epoch with the highest
-validation top-1. Second and third runs of one recipe are lighter and carry markers of another shape.
+validation top-1. Of several seeds the mean is drawn, with a band; smoothing leaves the raw line, faint.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ import html
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from fer.plots.style import SYMBOLS, ink, run_colours, styled
+from fer.experiments import Axis, Band, BandKind, Group, band, positions, value_at
+from fer.plots.style import Mark, ink, see_through, styled
+from fer.plots.style import marks as marks_of
+from fer.runs import Run
 
 _LEGEND_LENGTH, _HOVER_WIDTH = 28, 40
 _MARKERS_A_LINE = 14
 _ROOM = "&nbsp;" * 4  # plotly measures the rows of a common hover box a little too short
-_EPOCH = {"text": "epoch", "font": {"size": 13}}
+_MOST_NOTES = 6  # with more runs the settings in the hover box would fill the screen
+_UNITS = ((3 * 3600, "h", 3600.0), (300, "min", 60.0), (0, "s", 1.0))  # of wall time, by the longest run
 
 
 class Curve(Protocol):
@@ -52,11 +56,15 @@ class Metric:
 
     def values(self, rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
         """The values of one key as they are drawn."""
-        return [self.scale * row[key] for row in rows]
+        return [self.scale * value_at(row, key) for row in rows]
 
     def text(self, row: Mapping[str, Any], key: str) -> str:
         """One value in words, such as '55.86 %'."""
-        return f"{self.scale * row[key]:{self.number}}{self.unit}"
+        return self.said(self.scale * value_at(row, key))
+
+    def said(self, value: float) -> str:
+        """A value that is drawn, in words."""
+        return f"{value:{self.number}}{self.unit}"
 
 
 METRICS: dict[str, Metric] = {
@@ -64,25 +72,46 @@ METRICS: dict[str, Metric] = {
     "top1": Metric("Top-1, %", "Top-1, %", "val_top1", "train_top1", 100.0, ".2f", " %"),
     "macro_f1": Metric("Macro F1 on val, %", "Macro F1 on val, %", "val_macro_f1", None, 100.0, ".2f", " %"),
     "lr": Metric("Learning rate", "Learning rate", "lr", None, 1.0, ".3g", starred=False),
+    "gap": Metric("Generalisation gap: train minus val top-1, points", "Gap, points", "gap", None, 100.0, ".2f"),
 }
 
 
 @dataclass(frozen=True)
-class Mark:
-    """How one run of a figure is told from the others: colour '#rrggbb' and plotly's marker symbol."""
+class View:
+    """How curves are drawn. smoothing: 0 to 0.99, the weight of what came before; singles: the runs of a group behind its mean."""
 
-    colour: str
-    symbol: str
+    axis: Axis = "epoch"
+    log: bool = False
+    smoothing: float = 0.0
+    band: BandKind | None = "std"
+    singles: bool = False
 
 
-def marks(runs: Sequence[Curve]) -> list[Mark]:
-    """Colour and symbol of each run: its recipe's colour, lighter and with another symbol for each further run of it."""
-    seen: dict[str, int] = {}
-    symbols = []
-    for run in runs:
-        symbols.append(SYMBOLS[seen.get(run.recipe, 0) % len(SYMBOLS)])
-        seen[run.recipe] = seen.get(run.recipe, 0) + 1
-    return [Mark(c, s) for c, s in zip(run_colours([r.recipe for r in runs]), symbols, strict=True)]
+@dataclass(frozen=True)
+class Line:
+    """A run or a group of seeds in a figure. note: the settings that set it apart, for the hover box."""
+
+    group: Group
+    mark: Mark
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One run or group as it is drawn: x and y in the units of the figure; `text` is what the hover box says of each point."""
+
+    name: str
+    mark: Mark
+    x: Sequence[float]
+    main: Sequence[float]
+    train: Sequence[float] | None
+    star: tuple[float, float] | None
+    text: Sequence[str]
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    singles: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
+    raw: Sequence[float] | None = None
+    note: str = ""
 
 
 def short(name: str, limit: int = _LEGEND_LENGTH) -> str:
@@ -94,47 +123,68 @@ def short(name: str, limit: int = _LEGEND_LENGTH) -> str:
 def metric_curves(
     runs: Sequence[Curve], metric: str, *, dark: bool, legend: bool = True, height: int = 380
 ) -> go.Figure:
-    """One metric of all runs in one figure; runs without a finished epoch keep their colour and are left out.
+    """One metric of all runs against epoch; runs without a finished epoch keep their colour and are left out.
 
     metric: a key of `METRICS`. height in pixels. Without `legend` the caller shows which colour is which run.
     """
-    figure = go.Figure()
-    for run, mark in zip(runs, marks(runs), strict=True):
-        if run.metrics:
-            figure.add_traces(_lines(run, METRICS[metric], mark, dark, legend=legend, labels=(short(run.name), None)))
-    styled(figure, dark=dark, height=height, legend=legend)
-    _epochs(figure, runs, metric)
-    figure.update_layout(title=_title(METRICS[metric].title), margin={"t": 40, "l": 8, "r": 12, "b": 44})
-    if legend:  # below, where a long one grows away from the curves
-        figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
-    figure.update_xaxes(title=_EPOCH)
-    return figure
+    series = [_of_run(r, METRICS[metric], m) for r, m in zip(runs, marks(runs), strict=True) if r.metrics]
+    return _overlay(series, metric, View(), dark=dark, legend=legend, height=height)
 
 
-def small_multiples(
-    runs: Sequence[Curve], metrics: Sequence[str] = ("loss", "top1"), *, dark: bool, panel_height: int = 210
-) -> list[go.Figure]:
-    """One figure a run with a panel for each metric, all with the same axes, so that they can be read side by side.
+def comparison(lines: Sequence[Line], metric: str, view: View, *, dark: bool, height: int = 380) -> go.Figure:
+    """One metric of all runs and groups in one figure; the caller shows which colour is which.
 
-    metrics: keys of `METRICS`, from the top. panel_height in pixels. The caller shows which figure is which run.
+    metric: a key of `METRICS`. What has no finished epoch is left out.
     """
-    ranges = {m: _value_range(runs, METRICS[m]) for m in metrics}
+    series, unit = _series(lines, metric, view), _x_unit(lines, view)
+    return _overlay(series, metric, view, dark=dark, legend=False, height=height, unit=unit)
+
+
+def side_by_side(
+    lines: Sequence[Line], metrics: Sequence[str], view: View, *, dark: bool, panel_height: int = 210
+) -> list[go.Figure]:
+    """One figure for each run or group, a panel a metric, all with the same axes, so that they can be read side by side.
+
+    metrics: keys of `METRICS`, from the top. panel_height in pixels. Empty axes for what has no finished epoch.
+    """
+    by_metric = {m: _series(lines, m, view, empty=True) for m in metrics}
+    ranges = {m: _value_range(found, view.log) for m, found in by_metric.items()}
+    every = [s for found in by_metric.values() for s in found]
+    unit, last = _x_unit(lines, view), max((x for s in every for x in s.x), default=1.0)
     figures = []
-    for run, mark in zip(runs, marks(runs), strict=True):
-        figure = _panels(run, mark, metrics, dark=dark, height=panel_height * len(metrics) + 60, legend=False)
-        _epochs(figure, runs, "-".join(metrics))
-        figure.update_xaxes(range=_epoch_range(runs))
+    for i in range(len(lines)):
+        panels = {m: [by_metric[m][i]] if by_metric[m][i].x else [] for m in metrics}
+        figure = _panels(panels, dark=dark, height=panel_height * len(metrics) + 60, legend=False)
+        _x_axis(figure, view, unit, last, "-".join(metrics))
+        figure.update_xaxes(range=_x_range(view, last))
         for row, metric in enumerate(metrics, start=1):
-            figure.update_yaxes(range=ranges[metric], row=row, col=1)
+            figure.update_yaxes(type="log" if view.log else "linear", range=ranges[metric], row=row, col=1)
         figures.append(figure)
     return figures
 
 
 def run_curves(run: Curve, dark: bool) -> go.Figure:
     """Loss and top-1 of one run in two panels over the same epochs; empty axes before the first epoch has ended."""
-    figure = _panels(run, marks([run])[0], ("loss", "top1"), dark=dark, height=500, legend=True)
-    _epochs(figure, [run], "run")
+    (mark,) = marks([run])
+    panels = {m: [_of_run(run, METRICS[m], mark)] if run.metrics else [] for m in ("loss", "top1")}
+    figure = _panels(panels, dark=dark, height=500, legend=True)
+    _x_axis(figure, View(), "", len(run.metrics), "run")
     return figure
+
+
+def marks(runs: Sequence[Curve]) -> list[Mark]:
+    """Colour and symbol of each run, by its recipe."""
+    return marks_of([(str(i), run.recipe) for i, run in enumerate(runs)])
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
+    """The exponential moving average, corrected for its start, so that the first value stays as it is; weight: 0 to 0.99."""
+    found, total, norm = [], 0.0, 0.0
+    for value in values:
+        total = weight * total + (1 - weight) * value
+        norm = weight * norm + (1 - weight)
+        found.append(total / norm)
+    return found
 
 
 def in_words(runs: Sequence[Curve], metric: str) -> str:
@@ -153,114 +203,316 @@ def in_words(runs: Sequence[Curve], metric: str) -> str:
     return f"{what.title} against epoch. " + "; ".join(parts) + "."
 
 
-def _panels(run: Curve, mark: Mark, metrics: Sequence[str], *, dark: bool, height: int, legend: bool) -> go.Figure:
-    """One run, one panel a metric, the epochs shared; the legend says what is solid, dashed and starred."""
+def comparison_in_words(lines: Sequence[Line], metric: str, view: View) -> str:
+    """The figure of `comparison` as text."""
+    what, unit = METRICS[metric], _x_unit(lines, view)
+    against = {"epoch": "epoch", "step": "optimizer step", "seconds": f"{unit} of training"}[view.axis]
+    parts = []
+    for s in _series(lines, metric, replace(view, smoothing=0.0)):
+        star = f", {what.said(s.star[1])} in its best epoch" if s.star else ""
+        parts.append(f"{s.name}: {s.text[0]} first, {s.text[-1]} last{star}")
+    return f"{what.title} against {against}. " + "; ".join(parts) + "."
+
+
+def numbers(lines: Sequence[Line], metric: str, view: View) -> list[dict[str, Any]]:
+    """The numbers of a figure in the units of the files: a row for each run and epoch, then for each group its mean.
+
+    Keys: `label`, `run` ('' for a mean), `seed`, `epoch`, `step`, `seconds`, the metric's own, and `low`, `high`, `n` of a mean.
+    """
+    what, rows = METRICS[metric], []
+    keys = [what.main, *([what.train] if what.train else [])]
+    for group in (line.group for line in lines):
+        for seed, run in group.by_seed.items():
+            places = zip(positions(run, "step"), positions(run, "seconds"), strict=True)
+            for row, (step, seconds) in zip(run.metrics, places, strict=True):
+                own = {key: value_at(row, key) for key in keys}
+                place = {"epoch": row["epoch"], "step": step, "seconds": seconds}
+                rows.append({"label": group.label, "run": run.id, "seed": seed, **place, **own})
+        if group.n > 1:
+            rows += _mean_numbers(group, keys, view)
+    return rows
+
+
+def _mean_numbers(group: Group, keys: Sequence[str], view: View) -> list[dict[str, Any]]:
+    bands = {key: band(group, key, kind=view.band or "std") for key in keys}
+    main = bands[keys[0]]
+    return [
+        {
+            "label": group.label,
+            "run": "",
+            "seed": None,
+            "epoch": int(main.x[i]),
+            **{key: b.mean[i] for key, b in bands.items()},
+            "low": main.low[i],
+            "high": main.high[i],
+            "n": main.n[i],
+        }
+        for i in range(len(main.x))
+    ]
+
+
+# --- from runs to what is drawn
+
+
+def _of_run(run: Curve, metric: Metric, mark: Mark) -> _Series:
+    """A run against epoch."""
+    rows = run.metrics
+    best = max(rows, key=lambda row: row["val_top1"])
+    train = metric.values(rows, metric.train) if metric.train else None
+    main = metric.values(rows, metric.main)
+    star = (float(best["epoch"]), metric.values([best], metric.main)[0]) if metric.starred else None
+    return _Series(
+        run.name, mark, [row["epoch"] for row in rows], main, train, star, _said(metric, main, train)
+    )  # fmt: skip
+
+
+def _series(lines: Sequence[Line], metric: str, view: View, *, empty: bool = False) -> list[_Series]:
+    """What is drawn of each; `empty` keeps a place for what has no finished epoch."""
+    unit = _x_unit(lines, view)
+    found = [_of_group(line, METRICS[metric], view, _seconds(unit)) for line in lines]
+    noted = [replace(s, note="") for s in found] if len(found) > _MOST_NOTES else found
+    return [s for s in noted if s.x or empty]
+
+
+def _of_group(line: Line, metric: Metric, view: View, unit: float) -> _Series:
+    """The only run, or the mean of several with its band."""
+    group, nothing = line.group, _Series(line.group.label, line.mark, [], [], None, None, [])
+    runs = [r for r in group.by_seed.values() if r.metrics]
+    if not runs:
+        return nothing
+    kind = view.band or "std"
+    main = _band(group, runs, metric.main, kind, view.axis)
+    x = [place / unit for place in main.x]
+    mean = [metric.scale * v for v in main.mean]
+    train = [metric.scale * v for v in _band(group, runs, metric.train, kind, view.axis).mean] if metric.train else None
+    low = [None if v is None else metric.scale * v for v in main.low]
+    high = [None if v is None else metric.scale * v for v in main.high]
+    text = _said(metric, mean, train, main.n if len(runs) > 1 else (), low, high)
+    tops = main.mean if metric.main == "val_top1" else _band(group, runs, "val_top1", kind, view.axis).mean
+    best = tops.index(max(tops))
+    drawn = smoothed(mean, view.smoothing) if view.smoothing else mean
+    banded = len(runs) > 1 and view.band is not None
+    return replace(
+        nothing,
+        x=x,
+        main=drawn,
+        train=smoothed(train, view.smoothing) if train and view.smoothing else train,
+        star=(x[best], mean[best]) if metric.starred else None,
+        text=text,
+        low=[_on_log(v, m) if view.log else v for v, m in zip(low, mean, strict=True)] if banded else (),
+        high=high if banded else (),
+        singles=_singles(runs, metric, view, unit) if view.singles and len(runs) > 1 else (),
+        raw=mean if view.smoothing else None,
+        note=line.note,
+    )
+
+
+def _band(group: Group, runs: Sequence[Run], key: str, kind: BandKind, axis: Axis) -> Band:
+    """The group's band; of a single run its own values, which need no statistics."""
+    if len(runs) > 1:
+        return band(group, key, kind=kind, axis=axis)
+    (run,) = runs
+    none = (None,) * len(run.metrics)
+    mean = tuple(value_at(row, key) for row in run.metrics)
+    return Band(tuple(positions(run, axis)), mean, none, none, (1,) * len(mean))
+
+
+def _on_log(low: float | None, mean: float) -> float | None:
+    """A band's lower edge on an axis that has no zero."""
+    return low if low is None or low > 0 else mean / 100
+
+
+def _singles(
+    runs: Sequence[Run], metric: Metric, view: View, unit: float
+) -> list[tuple[Sequence[float], Sequence[float]]]:
+    return [([p / unit for p in positions(r, view.axis)], metric.values(r.metrics, metric.main)) for r in runs]
+
+
+def _said(
+    metric: Metric,
+    main: Sequence[float],
+    train: Sequence[float] | None,
+    n: Sequence[int] = (),
+    low: Sequence[float | None] = (),
+    high: Sequence[float | None] = (),
+) -> list[str]:
+    """What the hover box says of each point: '54.92 % (train 61.20 %)', of a group its band and number of seeds too."""
+    texts = [metric.said(v) for v in main]
+    if n:
+        edges = [
+            f" ({metric.said(a)} to {metric.said(b)}, n = {count})"
+            if a is not None and b is not None
+            else f" (n = {count})"
+            for a, b, count in zip(low, high, n, strict=True)
+        ]
+        texts = [t + e for t, e in zip(texts, edges, strict=True)]
+    if train:
+        texts = [f"{t} (train {metric.said(v)})" for t, v in zip(texts, train, strict=True)]
+    return texts
+
+
+def _x_unit(lines: Sequence[Line], view: View) -> str:
+    """'s', 'min' or 'h' for wall time, by the longest run; '' for epochs and steps."""
+    if view.axis != "seconds":
+        return ""
+    ends = (positions(r, "seconds")[-1] for line in lines for r in line.group.runs if r.metrics)
+    longest = max(ends, default=0.0)
+    return next(name for limit, name, _ in _UNITS if longest >= limit)
+
+
+def _seconds(unit: str) -> float:
+    return next((seconds for _, name, seconds in _UNITS if name == unit), 1.0)
+
+
+# --- drawing
+
+
+def _overlay(
+    series: Sequence[_Series], metric: str, view: View, *, dark: bool, legend: bool, height: int, unit: str = ""
+) -> go.Figure:
+    what = METRICS[metric]
+    traces = [t for s in series for t in _traces(s, what, dark, legend=legend, labels=(short(s.name), None))]
+    figure = styled(go.Figure(traces), dark=dark, height=height, legend=legend)
+    figure.update_layout(title=_title(what.title), margin={"t": 40, "l": 8, "r": 12, "b": 44})
+    _x_axis(figure, view, unit, max((x for s in series for x in s.x), default=1.0), metric)
+    if legend:  # below, where a long one grows away from the curves
+        figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
+    if view.log:
+        figure.update_yaxes(type="log", exponentformat="power", dtick="D2" if what.main == "val_loss" else None)
+    return figure
+
+
+def _panels(panels: Mapping[str, Sequence[_Series]], *, dark: bool, height: int, legend: bool) -> go.Figure:
+    """One panel a metric over the same x; the legend says what is solid, dashed and starred."""
     figure = make_subplots(
-        rows=len(metrics),
+        rows=len(panels),
         cols=1,
         shared_xaxes=True,
         vertical_spacing=0.13,
-        subplot_titles=[METRICS[m].panel for m in metrics],
+        subplot_titles=[METRICS[m].panel for m in panels],
     )
-    for row, metric in enumerate(metrics, start=1):
-        for trace in (
-            _lines(run, METRICS[metric], mark, dark, legend=row == 1, labels=("val", "train")) if run.metrics else []
-        ):
-            figure.add_trace(trace.update(legendgroup=trace.name), row=row, col=1)
+    for row, (metric, series) in enumerate(panels.items(), start=1):
+        for one in series:
+            for trace in _traces(one, METRICS[metric], dark, legend=row == 1, labels=("val", "train")):
+                figure.add_trace(trace.update(legendgroup=trace.name), row=row, col=1)
     styled(figure, dark=dark, height=height, legend=legend)
     figure.update_layout(hoversubplots="axis", margin={"t": 34, "l": 8, "r": 12, "b": 72 if legend else 44})
     figure.update_layout(legend={"y": 0, "yref": "container", "yanchor": "bottom"})
     figure.update_annotations(x=0, xanchor="left", yshift=6, font={"size": 14})
-    figure.update_xaxes(title=_EPOCH, row=len(metrics), col=1)
     return figure
 
 
-def _lines(
-    run: Curve, metric: Metric, mark: Mark, dark: bool, *, legend: bool, labels: tuple[str, str | None]
+def _traces(
+    s: _Series, metric: Metric, dark: bool, *, legend: bool, labels: tuple[str, str | None]
 ) -> list[go.Scatter]:
-    """The solid line with markers, the dashed line where there is one, and the star. labels: of val and of train; None: no entry."""
-    rows = run.metrics
-    epochs = [row["epoch"] for row in rows]
-    common = {"x": epochs, "legendgroup": run.name, "meta": _whole(run.name)}
-    traces = []
-    hover = f"%{{meta}}: %{{y:{metric.number}}}{metric.unit}"
-    train = metric.values(rows, metric.train) if metric.train else None
-    if train:
-        hover += f" (train %{{customdata:{metric.number}}}{metric.unit})"
+    """What lies behind first: band, single runs, raw line; then train, the line itself and the star.
+
+    labels: of val and of train in the legend; None: no entry.
+    """
+    colour, common = s.mark.colour, {"x": s.x, "legendgroup": s.name, "meta": _whole(s.name)}
+    traces = [*_behind(s)]
+    if s.train:
         traces.append(
             go.Scatter(
                 **common,
-                y=train,
-                mode="lines" if len(rows) > 1 else "markers",
+                y=s.train,
+                mode="lines" if len(s.x) > 1 else "markers",
                 name=labels[1] or "train",
                 showlegend=legend and labels[1] is not None,
-                line={"color": mark.colour, "width": 1.6, "dash": "dash"},
-                marker={"color": mark.colour, "size": 7, "symbol": mark.symbol + "-open"},
+                line={"color": colour, "width": 1.6, "dash": "dash"},
+                marker={"color": colour, "size": 7, "symbol": s.mark.symbol + "-open"},
                 hoverinfo="skip",
             )
         )
+    note = f"<br>&nbsp;&nbsp;<i>{_whole(s.note)}</i>" if s.note else ""
     traces.append(
         go.Scatter(
             **common,
-            y=metric.values(rows, metric.main),
-            customdata=train,
+            y=s.main,
+            customdata=s.text,
             mode="lines+markers",
             name=html.escape(labels[0]),
             showlegend=legend,
-            line={"color": mark.colour, "width": 2.4},
-            marker={"color": mark.colour, "size": 6, "symbol": mark.symbol, "maxdisplayed": _MARKERS_A_LINE},
-            hovertemplate=hover + _ROOM + "<extra></extra>",
+            line={"color": colour, "width": 2.4},
+            marker={"color": colour, "size": 6, "symbol": s.mark.symbol, "maxdisplayed": _MARKERS_A_LINE},
+            hovertemplate=f"%{{meta}}: %{{customdata}}{_ROOM}{note}<extra></extra>",
         )
     )
-    if metric.starred:
-        traces.append(_star(run, metric, mark, dark, shown=legend and labels[1] is not None))
+    if s.star:
+        traces.append(_star(s, dark, shown=legend and labels[1] is not None))
     return traces
 
 
-def _star(run: Curve, metric: Metric, mark: Mark, dark: bool, *, shown: bool) -> go.Scatter:
-    best = max(run.metrics, key=lambda row: row["val_top1"])
+def _behind(s: _Series) -> list[go.Scatter]:
+    """The band, the single runs and the raw line, all faint and silent."""
+    common = {"legendgroup": s.name, "showlegend": False, "hoverinfo": "skip", "mode": "lines"}
+    traces = []
+    edges = [(x, a, b) for x, a, b in zip(s.x, s.low, s.high, strict=False) if a is not None and b is not None]
+    if edges:
+        x, low, high = (list(part) for part in zip(*edges, strict=True))
+        traces.append(
+            go.Scatter(
+                **common,
+                name="band",
+                x=x + x[::-1],
+                y=high + low[::-1],
+                fill="toself",
+                fillcolor=see_through(s.mark.colour, 0.18),
+                line={"width": 0},
+            )
+        )
+    thin = {"color": see_through(s.mark.colour, 0.35), "width": 1}
+    traces += [go.Scatter(**common, name="one run", x=x, y=y, line=thin) for x, y in s.singles]
+    if s.raw is not None:
+        traces.append(go.Scatter(**common, name="raw", x=s.x, y=s.raw, line={**thin, "width": 1.2}))
+    return traces
+
+
+def _star(s: _Series, dark: bool, *, shown: bool) -> go.Scatter:
+    assert s.star
     return go.Scatter(
-        x=[best["epoch"]],
-        y=metric.values([best], metric.main),
+        x=[s.star[0]],
+        y=[s.star[1]],
         mode="markers",
         name="best epoch",
-        legendgroup=run.name,
+        legendgroup=s.name,
         showlegend=shown,
-        marker={"symbol": "star", "size": 15, "color": mark.colour, "line": {"color": ink(dark), "width": 1.4}},
+        marker={"symbol": "star", "size": 15, "color": s.mark.colour, "line": {"color": ink(dark), "width": 1.4}},
         cliponaxis=False,
         hoverinfo="skip",
     )
 
 
-def _epochs(figure: go.Figure, runs: Sequence[Curve], view: str) -> None:
-    """The axis of epochs, whole numbers only, and one hover box for all runs.
-
-    No range is set: a live figure keeps its reader's zoom only while what we ask for stays the same (`uirevision`).
-    """
-    figure.update_layout(hovermode="x unified", uirevision=view)
-    figure.update_xaxes(unifiedhovertitle={"text": "epoch %{x}"}, tickformat="d")
+def _x_axis(figure: go.Figure, view: View, unit: str, last: float, name: str) -> None:
+    """The axis, and one hover box for all runs. No range is set: a live figure keeps its reader's zoom by `uirevision`."""
+    word = {"epoch": "epoch", "step": "step", "seconds": f"{unit} of training"}[view.axis]
+    number = "%{x}" if view.axis == "epoch" else "%{x:,.0f}" if view.axis == "step" else "%{x:.1f}"
+    hover = f"{number} {word}" if view.axis == "seconds" else f"{word} {number}"
+    figure.update_layout(hovermode="x unified", uirevision=f"{name}-{view.axis}-{view.log}")
+    figure.update_xaxes(unifiedhovertitle={"text": hover}, tickformat="d" if view.axis == "epoch" else "~s")
     figure.update_xaxes(showspikes=False)  # plotly backs the guide with white, whatever stands behind the figure
-    if _last_epoch(runs) <= 10:
+    if view.axis == "epoch" and last <= 10:
         figure.update_xaxes(dtick=1)
+    bottom = list(figure.select_xaxes())[-1]
+    bottom.update(title={"text": word, "font": {"size": 13}})
 
 
-def _last_epoch(runs: Sequence[Curve]) -> int:
-    return max((row["epoch"] for r in runs for row in r.metrics), default=1)
-
-
-def _epoch_range(runs: Sequence[Curve]) -> list[float]:
-    """Epoch 0 to the last one, rounded up to fives, with room for the star."""
-    last = _last_epoch(runs)
+def _x_range(view: View, last: float) -> list[float]:
+    """Up to the last epoch, rounded up to fives, with room for the star; or up to the end."""
+    if view.axis != "epoch":
+        return [0, 1.03 * last]
     return [0.4, last + 0.6] if last <= 10 else [0, 5 * math.ceil(last / 5) + 1]
 
 
-def _value_range(runs: Sequence[Curve], metric: Metric) -> list[float] | None:
-    """Lowest to highest value of all runs in round steps, so that it seldom moves while one trains; None without values."""
-    keys = [metric.main, *([metric.train] if metric.train else [])]
-    values = [v for r in runs for k in keys for v in metric.values(r.metrics, k)]
+def _value_range(series: Sequence[_Series], log: bool) -> list[float] | None:
+    """Lowest to highest value of all in round steps, so that it seldom moves while one trains; None without values."""
+    parts = [part for s in series for part in (s.main, s.train or (), s.low, s.high, *(y for _, y in s.singles))]
+    values = [v for part in parts for v in part if v is not None and (v > 0 or not log)]
     if not values:
         return None
     low, high = min(values), max(values)
+    if log:
+        return [math.floor(10 * math.log10(low)) / 10, math.ceil(10 * math.log10(high)) / 10]
     step = 10 ** math.floor(math.log10((high - low) or abs(high) or 1.0)) / 2
     return [step * math.floor(low / step - 0.1), step * math.ceil(high / step + 0.1)]
 

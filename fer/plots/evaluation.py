@@ -22,7 +22,7 @@ _DARK_DIVERGING = ("#c79be6", "#6b4488", "#18222d", "#8a5218", "#f0a04b")
 _AFTER_COLOUR = "#d55e00"
 _TEXTS = ("#000000", "#ffffff")
 _MOST_NUMBERS = 12  # with more classes the cells are too small for numbers; hovering still gives them
-_MARGINS = {"l": 12, "r": 8, "t": 8, "b": 12}  # the axes add what their labels need
+_MARGINS = {"l": 12, "r": 8, "t": 34, "b": 12}  # the axes add what their labels need; above, the tool buttons
 
 
 @dataclass(frozen=True)

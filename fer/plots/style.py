@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -38,21 +39,65 @@ def recipe_colour(recipe: str) -> str:
     return _OTHERS[hashlib.sha256(recipe.encode()).digest()[0] % len(_OTHERS)]
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How one run of a figure is told from the others: colour '#rrggbb' and plotly's marker symbol."""
+
+    colour: str
+    symbol: str
+
+
+def marks(keys: Sequence[tuple[str, str]], kept: Mapping[str, Mark] | None = None) -> list[Mark]:
+    """A mark for each (key, recipe), no colour twice as long as there are enough.
+
+    kept: the marks that keys had before, which they keep unless another one has the same colour. The first of a recipe
+    gets the recipe's colour, a further one a shade of it, then whatever is free.
+    """
+    found = {key: kept[key] for key, _ in keys if kept and key in kept}
+    taken: set[str] = set()
+    for key, mark in list(found.items()):
+        if mark.colour in taken:
+            del found[key]
+        taken.add(mark.colour)
+    for key, recipe in keys:
+        if key not in found:
+            shades = _shades(recipe_colour(recipe))
+            colour = next((c for c in (*shades, *_ALL_COLOURS) if c not in taken), shades[0])
+            same = sum(r == recipe for k, r in keys if k in found)
+            found[key] = Mark(colour, SYMBOLS[same % len(SYMBOLS)])
+            taken.add(colour)
+    return [found[key] for key, _ in keys]
+
+
 def run_colours(recipes: Sequence[str]) -> list[str]:
-    """A colour for each run of a chart: its recipe's, made lighter for a second and third run of the same recipe."""
-    seen: dict[str, int] = {}
-    colours = []
-    for recipe in recipes:
-        n = seen.get(recipe, 0)
-        seen[recipe] = n + 1
-        colours.append(lighten(recipe_colour(recipe), min(0.2 * n, 0.4)))
-    return colours
+    """A colour for each run of a chart: its recipe's, and a shade of it for a further run of the same recipe."""
+    return [mark.colour for mark in marks([(str(i), recipe) for i, recipe in enumerate(recipes)])]
+
+
+def _shades(colour: str) -> tuple[str, ...]:
+    return colour, lighten(colour, 0.35), darken(colour, 0.3), lighten(colour, 0.55)
+
+
+def darken(colour: str, share: float) -> str:
+    """The colour `#rrggbb` moved towards black by a share, 0 to 1."""
+    return "#" + "".join(f"{round(int(colour[i : i + 2], 16) * (1 - share)):02x}" for i in (1, 3, 5))
 
 
 def lighten(colour: str, share: float) -> str:
     """The colour `#rrggbb` moved towards white by a share, 0 to 1."""
     parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(p + (255 - p) * share):02x}" for p in parts)
+
+
+def see_through(colour: str, share: float) -> str:
+    """The colour `#rrggbb` as rgba with an opacity, 0 to 1."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{share:g})"
+
+
+_ALL_COLOURS = tuple(
+    c for share in (0.0, 0.35) for base in (*RECIPE_COLOURS.values(), *_OTHERS) for c in [lighten(base, share)]
+)
 
 
 def ink(dark: bool) -> str:

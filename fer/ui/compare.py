@@ -1,67 +1,59 @@
-"""The parts of the Compare page: choosing runs, the answer, the curves, the table, the settings that differ.
+"""The Compare page: choosing runs, which change helped and whether that is real, the curves, and what they say.
 
-The first half works on runs and knows no Streamlit state; the second half draws.
+The figures, the settings and the way to other runs are in `fer.ui.compare_tables`, the curves in `fer.ui.compare_curves`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
-import pandas as pd
 import streamlit as st
 
-from fer.diagnosis import twins
+from fer.diagnosis import Finding, diagnose, diagnose_together
 from fer.errors import RunError
-from fer.experiments import by_data, data_label, figures, groups, labels, settings_rows
-from fer.plots import curves
+from fer.experiments import Group, data_label, figures, groups, labels
+from fer.plots.comparison import differences, differences_in_words
+from fer.plots.curves import short
 from fer.recipes import STUDY
 from fer.runs import ACTIVE, Run, RunStore
+from fer.ui import compare_curves, compare_tables
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import drawn, shown
-from fer.ui.parts import STATE_SIGNS, chart, data_notes, empty, harmless, percent
+from fer.ui.loaders import remembered, run_key, shown
+from fer.ui.parts import chart, data_notes, empty, percent
+from fer.verdicts import MIN_SEEDS, Verdict, verdicts
 
-MAX_RUNS = 12
+MAX_RUNS = 30
 _DEFAULT_RUNS = 4
 _REFRESH_SECONDS = 2.5
 _PICKER, _URL_SEEN, _PICKED = "compare-runs", "compare-url-seen", "compare-picked"
-_SIDE_BY_SIDE = "Side by side"
-_METRICS = {"Loss and top-1": ("loss", "top1"), "Macro F1": ("macro_f1",), "Learning rate": ("lr",)}
-_SYMBOL_SIGNS = {
-    "circle": "●",
-    "square": "■",
-    "diamond": "◆",
-    "cross": "✚",
-    "x": "✖",
-    "triangle-up": "▲",
-    "star": "★",
-    "hexagon": "⬢",
-}
+_GROUPED, _SINGLE = "Seeds together", "Single runs"
+_FEW = 4  # verdicts above the curves; the others are a tab away
+_PARTS = ("Figures", "Is it real?", "What the curves say", "Settings", "Other runs")
 
 
 # --- what is true of the runs --------------------------------------------------------------------------------------
 
 
 def default_runs(runs: Iterable[Run]) -> list[Run]:
-    """What the page opens on: the study's four, else the newest finished runs, else the newest of any state."""
+    """What the page opens on: the study's four with their seeds, else the newest finished runs, else the newest of any state."""
     usable = [r for r in runs if r.state != "broken"]
     by_id = {r.id: r for r in usable}
-    study = [by_id[i] for i in STUDY if i in by_id]
+    study = [run for i in STUDY if i in by_id for run in _seeds_of(by_id[i], usable)]
     return study or [r for r in usable if r.state == "finished"][:_DEFAULT_RUNS] or usable[:_DEFAULT_RUNS]
 
 
-def summary(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run, in the units of the files: fractions 0 to 1, seconds, natural log; empty cells where nothing is known."""
-    rows = [figures(group) for group in groups(runs, single=True)]
-    seeds = [r.config.seed for r in runs if r.config]
-    return pd.DataFrame([{"run": row["label"], **row, "seed": seed} for row, seed in zip(rows, seeds, strict=True)])
+def _seeds_of(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """The run, then the shipped ones that differ from it by seed only, by their id."""
+    same = [r for r in runs if r.shipped and r.id != run.id and r.recipe == run.recipe]
+    found = next(g.runs for g in groups([run, *same]) if run in g.runs)
+    return [run, *sorted((r for r in found if r.id != run.id), key=lambda r: r.id)]
 
 
-def settings_table(runs: Sequence[Run], *, everything: bool) -> pd.DataFrame:
-    """One row a setting, one column `run:<id>` a run, all as text; those that differ, or all with a sign at those."""
-    table = pd.DataFrame(settings_rows(runs, everything=everything))
-    return table if everything or table.empty else table.drop(columns="differs")
+def default_baseline(found: Sequence[Group]) -> Group:
+    """What the others are measured against unless the reader says: the recipe `baseline`, else the first."""
+    return next((g for g in found if g.recipe == "baseline"), found[0])
 
 
 # --- choosing ------------------------------------------------------------------------------------------------------
@@ -122,7 +114,7 @@ def _left_out(asked: Sequence[str], known: dict[str, Run]) -> None:
     missing = [i for i in asked if i not in known]
     if missing:
         st.warning(
-            f"Left out, since there is no such run: {plain(', '.join(curves.short(i, 80) for i in missing))}. It may have been deleted.",
+            f"Left out, since there is no such run: {plain(', '.join(short(i, 80) for i in missing))}. It may have been deleted.",
             icon=":material/search_off:",
         )
     for run in (known[i] for i in asked if i in known and known[i].state == "broken"):
@@ -133,7 +125,7 @@ def _left_out(asked: Sequence[str], known: dict[str, Run]) -> None:
     usable = [i for i in asked if i in known and known[i].state != "broken"]
     if len(usable) > MAX_RUNS:
         st.warning(
-            f"Left out, since {MAX_RUNS} runs are the most that one figure can show: {plain(', '.join(usable[MAX_RUNS:]))}.",
+            f"Left out, since {MAX_RUNS} runs are the most that one page can show: {plain(', '.join(usable[MAX_RUNS:]))}.",
             icon=":material/filter_list:",
         )
 
@@ -141,88 +133,243 @@ def _left_out(asked: Sequence[str], known: dict[str, Run]) -> None:
 # --- drawing -------------------------------------------------------------------------------------------------------
 
 
-def show(store: RunStore, runs: Sequence[Run]) -> None:
-    """Everything below the picker; drawn again every few seconds while one of the runs trains.
+@dataclass(frozen=True)
+class Comparison:
+    """What the page shows: runs, their groups (one run each where the reader wants single runs), and the baseline."""
 
-    A chart whose data changed is a new one to the browser, which forgets its zoom whatever the figure asks for; hence
-    the switch. While no epoch ends nothing is drawn anew and the zoom stays.
-    """
+    runs: tuple[Run, ...]
+    groups: tuple[Group, ...]
+    baseline: Group
+
+    @property
+    def best_first(self) -> list[tuple[Group, float]]:
+        """The groups that have a figure on the baseline's data, with their best val top-1, the highest first."""
+        tops = [(g, figures(g)["best_val_top1"]) for g in self.groups]
+        return sorted(((g, top) for g, top in tops if top is not None), key=lambda pair: -pair[1])
+
+    @property
+    def key(self) -> Hashable:
+        """What verdicts and findings depend on."""
+        saved = tuple(_stamp(r) for r in self.runs)
+        return self.baseline.key, tuple((g.label, tuple(map(run_key, g.runs))) for g in self.groups), saved
+
+
+def _stamp(run: Run) -> tuple[float, ...]:
+    """When the run's predictions and reports were written."""
+    found = []
+    for name in ("logits-val.npz", "report.json", "report-local.json"):
+        try:
+            found.append((run.path / name).stat().st_mtime)
+        except OSError:
+            found.append(0.0)
+    return tuple(found)
+
+
+def show(store: RunStore, runs: Sequence[Run], everything: Sequence[Run]) -> None:
+    """Everything below the picker; looked at again every few seconds while one of the runs trains."""
     live = any(r.state in ACTIVE for r in runs)
     follow = live and st.toggle(
-        "Follow live",
-        value=True,
-        key="follow",
-        help="Each epoch that ends redraws the curves and undoes a zoom. Switch this off to look closely.",
+        "Follow live", value=True, key="follow", help="New epochs move the curves; a zoom stays. Off: stand still."
     )
-    st.fragment(_board, run_every=_REFRESH_SECONDS if follow else None)(store, tuple(r.id for r in runs), bool(follow))
+    ids = tuple(r.id for r in runs)
+    st.fragment(_board, run_every=_REFRESH_SECONDS if follow else None)(store, ids, bool(follow), everything)
 
 
-def _board(store: RunStore, run_ids: Sequence[str], following: bool) -> None:
+def _board(store: RunStore, run_ids: Sequence[str], following: bool, everything: Sequence[Run]) -> None:
     runs = []
     for run_id in run_ids:
         with contextlib.suppress(RunError):  # deleted since it was chosen
             runs.append(store.get(run_id))
     if following and not any(r.state in ACTIVE for r in runs):
         st.rerun()  # the last one has ended: no more refreshing
+    runs = [r for r in runs if r.config]
+    if not runs:
+        return
+    comparison = _arranged(runs)
     if any(r.metrics for r in runs):
-        _answer(runs)
-        _warnings(runs)
-        _curves(runs)
+        _answer(comparison)
+        _warnings(comparison)
+        compare_curves.show(comparison.groups, live=following)
         data_notes(runs, remarks=True)
-        _table(runs)
     else:
         st.info(
             "None of these runs has finished an epoch yet. Curves and figures appear with the first one.",
             icon=":material/hourglass_top:",
         )
         _states(runs)
-    _settings(runs)
+    for tab, part in zip(st.tabs(list(_PARTS), key="part", bind="query-params"), _PARTS, strict=True):
+        if tab.open:
+            with tab:
+                _part(part, store, comparison, everything)
 
 
-def _answer(runs: Sequence[Run]) -> None:
-    """Which run is best, for each group that can be compared."""
-    groups = by_data(r for r in runs if r.best)
-    for group in groups:
-        best, *others = sorted(group, key=lambda r: r.best["val_top1"] if r.best else 0.0, reverse=True)
-        figure = f"{percent(best.best['val_top1'] if best.best else None)} val top-1"
-        where = f"On {plain(data_label(best))}: " if len(groups) > 1 else ""
-        verdict = f"is best: {figure}" if others else f"reaches {figure}"
-        st.markdown(f"#### :material/trophy: {where}{plain(curves.short(best.name, 60))} {verdict}")
-        st.caption(_runner_up(best, others))
+def _part(name: str, store: RunStore, comparison: Comparison, everything: Sequence[Run]) -> None:
+    if name == "Figures":
+        compare_tables.figures_table(store, comparison.groups, comparison.baseline)
+    elif name == "Is it real?":
+        _all_verdicts(comparison)
+    elif name == "What the curves say":
+        _findings(comparison.runs)
+    elif name == "Settings":
+        compare_tables.settings(comparison.groups)
+    else:
+        compare_tables.other_runs(everything, MAX_RUNS)
 
 
-def _runner_up(best: Run, others: Sequence[Run]) -> str:
-    assert best.best
-    epoch = f"Reached in epoch {best.best['epoch']}."
-    if not others or not others[0].best:
-        return epoch
-    behind = 100 * (best.best["val_top1"] - others[0].best["val_top1"])
-    second = plain(curves.short(others[0].name, 60))
-    apart = f"{second} has exactly as many right" if behind == 0 else f"Next: {second}, {behind:.2f} points behind"
-    return f"{epoch} {apart}. Single runs cannot tell a small difference from chance."
+def _arranged(runs: Sequence[Run]) -> Comparison:
+    """The runs as the reader wants them: seeds together or each by itself, against which baseline; both in the URL."""
+    together = groups(runs)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        rows = _GROUPED
+        if any(len(g.runs) > 1 for g in together):
+            rows = st.segmented_control(
+                "Rows",
+                [_GROUPED, _SINGLE],
+                default=_GROUPED,
+                required=True,
+                key="rows",
+                bind="query-params",
+                help="Runs that differ by their seed only are one experiment: its mean and band.",
+            )
+        found = groups(runs, single=rows == _SINGLE)
+        baseline = _pick_baseline(found) if len(found) > 1 else found[0]
+        _report_button(runs, baseline, grouped=rows == _GROUPED)
+    return Comparison(tuple(runs), tuple(found), baseline)
 
 
-def _warnings(runs: Sequence[Run]) -> None:
-    """What a reader must know before believing the curves."""
-    if len(by_data(runs)) > 1:
-        groups = "; ".join(f"{plain(', '.join(r.name for r in g))} on {plain(data_label(g[0]))}" for g in by_data(runs))
-        st.warning(
-            f"**Different data: these figures cannot be compared with each other.** {groups}.",
-            icon=":material/warning:",
+def _report_button(runs: Sequence[Run], baseline: Group, *, grouped: bool) -> None:
+    """The whole comparison as one HTML file, made when it is asked for."""
+
+    def content() -> str:
+        from fer import report  # its templates are not needed for the page
+
+        return report.as_html(report.compare(runs, baseline.runs[0], grouped=grouped))
+
+    st.download_button(
+        "HTML report",
+        content,
+        "fer-lab-report.html",
+        "text/html",
+        icon=":material/description:",
+        on_click="ignore",
+        key="report",
+        help="One file with data, networks, set-up, curves, findings and verdicts, that opens without a network and prints well. The same as `python -m fer compare`.",
+    )
+
+
+def _pick_baseline(found: Sequence[Group]) -> Group:
+    """The baseline, kept in the URL as the id of one of its runs."""
+    wanted = st.query_params.get("baseline")
+    default = default_baseline(found)
+    now = next((g for g in found if wanted in {r.id for r in g.runs}), default)
+    keys, names = [g.key for g in found], {g.key: g.label for g in found}
+    chosen = st.selectbox(
+        "Baseline",
+        keys,
+        index=keys.index(now.key),
+        format_func=names.__getitem__,
+        key=f"baseline-{hash(tuple(keys))}",
+        width=340,
+        help="Differences and verdicts are against this one. It is part of the address.",
+    )
+    if chosen != now.key or (wanted and now is default and wanted not in {r.id for r in now.runs}):
+        st.query_params["baseline"] = chosen
+    return next(g for g in found if g.key == chosen)
+
+
+# --- the answer
+
+
+def _answer(comparison: Comparison) -> None:
+    """Which is best, for each data set, and whether the differences to the baseline are more than noise."""
+    ranked = comparison.best_first
+    parts: dict[Hashable, list[tuple[Group, float]]] = {}
+    for group, top in ranked:
+        parts.setdefault(group.data_key, []).append((group, top))
+    for part in parts.values():
+        (best, top), *others = part
+        seeds = f" (mean of {best.n} seeds)" if best.n > 1 else ""
+        where = f"On {plain(data_label(best.runs[0]))}: " if len(parts) > 1 else ""
+        verdict = "is best:" if others else "reaches"
+        st.markdown(
+            f"#### :material/trophy: {where}{plain(short(best.label, 60))} {verdict} {percent(top)} val top-1{seeds}"
         )
-    for pair in twins(runs):
-        a, b, n = plain(pair.first.name), plain(pair.second.name), len(pair.first.metrics)
-        if pair.expected:
-            st.info(
-                f"{a} and {b} have identical figures in all {n} epochs: their learning rates were the same, so it was the same training.",
-                icon=":material/info:",
-            )
+        st.caption(_runner_up(best, top, others))
+    found = _verdicts(comparison)
+    told = [v for v in found if v.kind != "refused"]
+    with st.container(gap="xsmall"):
+        for verdict in sorted(told, key=lambda v: not v.is_real)[:_FEW]:
+            _say(verdict)
+    refused = [v for v in found if v.kind == "refused"]
+    if len(told) > _FEW:
+        st.caption(f"{len(told) - _FEW} more under *Is it real?* below.")
+    if len(refused) == 1:
+        _say(refused[0])
+    elif refused:
+        st.caption(
+            f":material/block: No verdict on {len(refused)} of {len(found)}, since data differ or predictions are missing; the reasons are under *Is it real?* below."
+        )
+
+
+def _verdicts(comparison: Comparison) -> list[Verdict]:
+    return remembered(("verdicts", comparison.key), lambda: verdicts(comparison.baseline, comparison.groups))
+
+
+def _say(verdict: Verdict) -> None:
+    sign = {"refused": ":material/block:"}.get(
+        verdict.kind, ":material/check_circle:" if verdict.is_real else ":material/drag_handle:"
+    )
+    st.markdown(f"{sign} {plain(verdict.sentence)}")
+
+
+def _runner_up(best: Group, top: float, others: Sequence[tuple[Group, float]]) -> str:
+    first = next(r.best for r in best.runs if r.best)
+    epoch = f"Reached in epoch {first['epoch']}." if best.n == 1 else ""
+    if not others:
+        return epoch
+    second, behind = others[0][0], 100 * (top - others[0][1])
+    name = plain(short(second.label, 60))
+    apart = f"{name} has exactly as many right" if behind == 0 else f"Next: {name}, {behind:.2f} points behind"
+    return f"{epoch} {apart}.".strip()
+
+
+def _all_verdicts(comparison: Comparison) -> None:
+    """Every difference with its interval, every sentence, and how it was worked out."""
+    found = _verdicts(comparison)
+    if not found:
+        st.markdown("There is one experiment, so there is nothing to tell apart. Choose a second one above.")
+        return
+    told = [v for v in found if v.kind != "refused"]
+    if told:
+        figure = remembered(("differences", comparison.key, dark()), lambda: differences(found, dark=dark()))
+        chart(figure, key="differences", alt=differences_in_words(found))
+    for verdict in found:
+        _say(verdict)
+    st.caption(
+        f"Against {plain(comparison.baseline.label)}, in top-1 on val. With {MIN_SEEDS} finished seeds of each, the verdict is about the recipes: a t test over seeds, paired where the seeds are the same. With fewer it is about two networks: the exact McNemar test on the same pictures, with a bootstrap interval."
+        + (f" The p values are corrected for {len(told)} comparisons (Holm)." if len(told) > 1 else "")
+    )
+
+
+# --- what must be known, and what the curves say
+
+
+def _warnings(comparison: Comparison) -> None:
+    """What a reader must know before believing the curves."""
+    for found in remembered(("together", comparison.key), lambda: diagnose_together(comparison.runs)):
+        if found.level == "problem":
+            st.warning(_first_bold(found.sentence), icon=":material/warning:")
+        elif found.kind == "same-training":
+            st.info(plain(found.sentence), icon=":material/info:")
         else:
-            st.warning(
-                f"**{a} and {b} have identical figures to the last digit in all {n} epochs, though their settings differ.** One of them did not run what its name says.",
-                icon=":material/warning:",
-            )
-    _states(runs)
+            st.caption(f":material/info: {plain(found.sentence)}")
+    _states(comparison.runs)
+
+
+def _first_bold(text: str) -> str:
+    """The text for Markdown, its first sentence bold."""
+    first, stop, rest = text.partition(". ")
+    return f"**{plain(first)}.** {plain(rest)}" if stop else f"**{plain(text)}**"
 
 
 def _states(runs: Sequence[Run]) -> None:
@@ -242,180 +389,33 @@ def _states(runs: Sequence[Run]) -> None:
             st.caption(f":material/broken_image: {plain(run.name)}: {plain('; '.join(run.problems))}.")
 
 
-def _curves(runs: Sequence[Run]) -> None:
-    with st.container(horizontal=True):
-        what = st.segmented_control(
-            "Curves",
-            list(_METRICS),
-            default="Loss and top-1",
-            key="curves",
-            bind="query-params",
-            required=True,
-            label_visibility="collapsed",
-        )
-        view = st.segmented_control(
-            "Layout",
-            ["Overlaid", _SIDE_BY_SIDE],
-            default="Overlaid",
-            key="view",
-            bind="query-params",
-            required=True,
-            label_visibility="collapsed",
-        )
-    metrics = _METRICS[what or "Loss and top-1"]
-    if view == _SIDE_BY_SIDE:
-        _side_by_side(runs, metrics)
-    else:
-        _overlaid(runs, metrics)
+def _findings(runs: Sequence[Run]) -> None:
+    """What the rules find in each run, with its evidence and the remedies that fit it."""
+    st.caption(
+        "Found by rules that are written down in the program. Each remedy opens Train with this run's settings and that one change."
+    )
+    for i, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
+        found = remembered(("diagnosis", run_key(run), _stamp(run)), lambda run=run: diagnose(run))
+        problems = [f.title.lower() for f in found if f.level == "problem"]
+        said = ", ".join(problems) if problems else "nothing that worries" if run.metrics else "nothing to say yet"
+        with st.expander(f"{plain(short(name, 60))}: {plain(said)}", expanded=i == 0):
+            for finding in found:
+                _finding(run, finding)
+            if not found:
+                st.markdown("None of the rules found anything." if run.metrics else "No epoch has ended yet.")
 
 
-def _overlaid(runs: Sequence[Run], metrics: Sequence[str]) -> None:
-    _legend(runs, metrics)
-    for column, metric in zip(st.columns(len(metrics)), metrics, strict=True):
-        with column:
-            figure = drawn(curves.metric_curves, runs, metric, dark=dark(), legend=False)
-            chart(figure, key=f"curves-{metric}", alt=curves.in_words(runs, metric))
-
-
-def _side_by_side(runs: Sequence[Run], metrics: Sequence[str]) -> None:
-    figures = drawn(curves.small_multiples, runs, tuple(metrics), dark=dark())
-    panels = [(r, m, f) for r, m, f in zip(runs, curves.marks(runs), figures, strict=True) if r.metrics]
-    st.html(f'<div class="fer-legend">{_key(metrics)}</div>{_LEGEND_CSS}')
-    a_row = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3}.get(len(panels), 4)
-    for start in range(0, len(panels), a_row):
-        for column, (run, mark, figure) in zip(st.columns(a_row), panels[start : start + a_row], strict=False):
-            with column:
-                st.html(f'<div class="fer-legend">{_legend_entry(run, mark)}</div>{_LEGEND_CSS}')
-                chart(
-                    figure,
-                    key=f"small-{'-'.join(metrics)}-{run.id}",
-                    alt=" ".join(curves.in_words([run], m) for m in metrics),
+def _finding(run: Run, finding: Finding) -> None:
+    icon = ":material/warning:" if finding.level == "problem" else ":material/info:"
+    evidence = finding.evidence[:1].upper() + finding.evidence[1:]
+    st.markdown(f"{icon} **{plain(finding.title)}.** {plain(evidence)}")
+    if finding.remedies:
+        with st.container(horizontal=True, gap="small"):
+            for remedy in finding.remedies:
+                st.page_link(
+                    "pages/train.py",
+                    label=f"Try: {plain(remedy.title)}",
+                    icon=":material/healing:",
+                    query_params=[("clone", run.id), *(("set", a) for a in remedy.assignments)],
+                    help=f"{plain(remedy.why)} Changes: {plain(', '.join(remedy.assignments))}.",
                 )
-
-
-def _legend(runs: Sequence[Run], metrics: Sequence[str]) -> None:
-    """One legend for all charts, above them and able to wrap; names are cut by the browser and whole in the tooltip."""
-    entries = [_legend_entry(r, m) for r, m in zip(runs, curves.marks(runs), strict=True) if r.metrics]
-    st.html(f'<div class="fer-legend">{"".join(entries)}{_key(metrics)}</div>{_LEGEND_CSS}')
-
-
-def _key(metrics: Sequence[str]) -> str:
-    """What is solid, dashed and starred."""
-    drawn = [curves.METRICS[m] for m in metrics]
-    lines = (
-        '<span><i class="fer-line"></i>val</span><span><i class="fer-line fer-dash"></i>train</span>'
-        if any(m.train for m in drawn)
-        else ""
-    )
-    star = "<span>☆ best epoch</span>" if any(m.starred for m in drawn) else ""
-    return f'<span class="fer-key">{lines}{star}</span>'
-
-
-def _legend_entry(run: Run, mark: curves.Mark) -> str:
-    name, best = html.escape(run.name, quote=True), run.best
-    figure = f"<b>{percent(best['val_top1'])}</b> in epoch {best['epoch']}" if best else ""
-    sign = _SYMBOL_SIGNS[mark.symbol]
-    return f'<span class="fer-run" title="{name}"><i style="color:{mark.colour}">{sign}</i><span class="fer-name">{name}</span>{figure}</span>'
-
-
-_LEGEND_CSS = """<style>
-.fer-legend {display: flex; flex-wrap: wrap; gap: 0.3rem 1.3rem; font-size: 0.92rem; line-height: 1.5;}
-.fer-legend span {display: inline-flex; align-items: center; gap: 0.4rem; white-space: nowrap; max-width: 100%;}
-.fer-legend b {font-variant-numeric: tabular-nums; font-weight: 600;}
-.fer-legend i {font-style: normal; font-size: 1.1rem;}
-.fer-legend .fer-name {display: block; overflow: hidden; text-overflow: ellipsis; max-width: 15rem;}
-.fer-legend .fer-key {opacity: 0.85; gap: 1rem;}
-.fer-legend .fer-line {display: inline-block; width: 1.7rem; border-top: 2.4px solid currentColor;}
-.fer-legend .fer-dash {border-top: 2px dashed currentColor;}
-</style>"""
-
-
-def _table(runs: Sequence[Run]) -> None:
-    raw = summary(runs)
-    st.subheader("Figures", anchor=False)
-    number = st.column_config.NumberColumn
-    columns = {
-        "run": st.column_config.TextColumn("run", pinned=True, width=150),
-        "best_val_top1": number(
-            "best val top-1, %",
-            format="%.2f",
-            help="The highest share of validation pictures classified right, over all epochs.",
-        ),
-        "best_epoch": number("in epoch", format="%d"),
-        "last_val_top1": number("last val top-1, %", format="%.2f", help="After the last epoch that ended."),
-        "train_top1_at_best": number(
-            "train top-1 there, %", format="%.2f", help="Running mean over the training pictures in the best epoch."
-        ),
-        "gap_at_best": number(
-            "gap there, points",
-            format="%.2f",
-            help="Train minus val top-1 in the best epoch; a large gap says that the network overfits.",
-        ),
-        "num_params": number("parameters", format="localized"),
-        "multiply_adds": number("multiply-adds, millions", format="%.1f", help="For one picture, forward."),
-        "epoch_seconds_median": number(
-            "s an epoch",
-            format="%.1f",
-            help="Median, training and validation together, on the machine that trained it.",
-        ),
-        "lowest_val_loss": number(
-            "lowest val loss", format="%.3f", help="Cross entropy, natural log, mean over pictures."
-        ),
-        "last_val_loss": number("last val loss", format="%.3f"),
-        "val_macro_f1_at_best": number(
-            "macro F1 there, %", format="%.2f", help="Mean of the seven classes' F1 on val in the best epoch."
-        ),
-        "epochs_done": number("epochs", format="%d"),
-        "epochs_asked": number("of", format="%d"),
-        "data": "data",
-        "seed": number("seed", format="%d"),
-        "state": "state",
-    }
-    st.dataframe(
-        _on_screen(raw),
-        column_config=columns,
-        column_order=list(columns),
-        hide_index=True,
-        width="stretch",
-        key="figures",
-    )
-    st.download_button(
-        "Download as CSV",
-        raw.map(harmless).to_csv(index=False),
-        "fer-lab-comparison.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-        key="csv",
-        help="The same figures at full precision; fractions from 0 to 1.",
-    )
-
-
-def _on_screen(raw: pd.DataFrame) -> pd.DataFrame:
-    """Per cent for fractions, millions for multiply-adds, a sign before the state."""
-    table = raw.copy()
-    for name in ("best_val_top1", "last_val_top1", "train_top1_at_best", "gap_at_best", "val_macro_f1_at_best"):
-        table[name] = 100 * table[name].astype(float)
-    table["multiply_adds"] = table["multiply_adds"].astype(float) / 1e6
-    table["state"] = [f"{STATE_SIGNS[s]} {s}" for s in table["state"]]
-    return table
-
-
-def _settings(runs: Sequence[Run]) -> None:
-    st.subheader("Settings that differ", anchor=False)
-    everything = st.toggle("Show all settings", key="all-settings", bind="query-params")
-    table = settings_table(runs, everything=bool(everything))
-    if table.empty:
-        st.markdown(
-            "There is one run, so nothing differs. Choose a second one above."
-            if len(runs) == 1
-            else "No setting differs: these runs have the same settings and seed."
-        )
-        return
-    columns = {
-        "setting": st.column_config.TextColumn("setting", pinned=True, width=150),
-        "differs": st.column_config.TextColumn("differs", width="small"),
-    }
-    named = zip(runs, labels(runs), strict=True)
-    columns |= {f"run:{r.id}": st.column_config.TextColumn(curves.short(label)) for r, label in named}
-    st.dataframe(table, column_config=columns, hide_index=True, width="stretch", key="settings")

@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,6 +54,32 @@ def drawn(draw: Callable[..., Any], runs: Sequence[Run], *arguments: Any, **opti
 @lru_cache(maxsize=48)
 def _drawn(draw: Callable[..., Any], curves: Sequence[_Curve], arguments: Sequence[Any], options: Sequence[Any]) -> Any:
     return draw(curves, *arguments, **dict(options))
+
+
+_REMEMBERED: OrderedDict[Hashable, Any] = OrderedDict()
+_REMEMBERED_LOCK = threading.Lock()
+_MOST_REMEMBERED = 96
+
+
+def remembered(key: Hashable, work: Callable[[], Any]) -> Any:
+    """`work()`, done once for a key that says all that it depends on; for all sessions. Change nothing in what it returns."""
+    with _REMEMBERED_LOCK:
+        if key in _REMEMBERED:
+            _REMEMBERED.move_to_end(key)
+            return _REMEMBERED[key]
+    value = work()
+    with _REMEMBERED_LOCK:
+        _REMEMBERED[key] = value
+        while len(_REMEMBERED) > _MOST_REMEMBERED:
+            _REMEMBERED.popitem(last=False)
+    return value
+
+
+def run_key(run: Run) -> Hashable:
+    """What a figure of a run depends on: its name, settings and metrics, and whether it goes on."""
+    metrics = run.metrics if isinstance(run.metrics, Metrics) else repr(run.metrics)
+    config = run.config.model_dump_json() if run.config else ""
+    return run.path, run.name, run.state, config, metrics, run.status.get("steps_per_epoch")
 
 
 def load_dataset(name: str) -> dataset.Dataset:

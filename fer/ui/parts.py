@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pandas as pd
@@ -122,12 +123,24 @@ def chart(figure: go.Figure, *, key: str, alt: str, on_select: Literal["rerun", 
 
 
 def csv_button(
-    table: pd.DataFrame, name: str, *, key: str, label: str = "Download as CSV", help: str | None = None
+    table: pd.DataFrame | Callable[[], pd.DataFrame],
+    name: str,
+    *,
+    key: str,
+    label: str = "Download as CSV",
+    help: str | None = None,
 ) -> None:
-    """A button that saves a table at full precision, its text made harmless for spreadsheets. name: the file's, without ending."""
+    """A button that saves a table at full precision, its text made harmless for spreadsheets.
+
+    table: or what makes it, which is asked when the button is pressed. name: the file's, without its ending.
+    """
+
+    def content() -> str:
+        return (table if isinstance(table, pd.DataFrame) else table()).map(harmless).to_csv(index=False)
+
     st.download_button(
         label,
-        table.map(harmless).to_csv(index=False),
+        content,
         f"{name}.csv",
         "text/csv",
         icon=":material/download:",

@@ -15,6 +15,7 @@ from fer.config import SETTINGS, flatten
 from fer.errors import FerError, RunError
 from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
+from fer.ui import notes
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import drawn, shown
 from fer.ui.parts import (
@@ -265,7 +266,7 @@ def _actions(store: RunStore, run: Run) -> None:
             st.page_link("pages/evaluate.py", label="Evaluate", icon=":material/grid_on:", query_params={"run": run.id})
         if changes:
             with st.popover("More", icon=":material/more_horiz:"):
-                _more(store, run)
+                notes.edit(store, run)
 
 
 def _stop_all(store: RunStore, run: Run) -> None:
@@ -278,38 +279,6 @@ def _stop_all(store: RunStore, run: Run) -> None:
             lambda: jobs.stop_submission(store, run.id),
             help="All that were launched together with this one: those that wait do not start, those that train save and end.",
         )
-
-
-def _more(store: RunStore, run: Run) -> None:
-    if run.shipped:
-        st.caption("This run came with FER Lab: it can be archived, not renamed or deleted.")
-    else:
-        key = f"name-{run.id}"
-        st.text_input(
-            "Name",
-            value=run.notes.name,
-            placeholder=run.id,
-            max_chars=80,
-            key=key,
-            on_change=lambda: store.annotate(run.id, name=st.session_state[key]),
-        )
-    _button(
-        run,
-        "Unpin" if run.notes.pinned else "Pin to the top",
-        ":material/keep:",
-        lambda: store.annotate(run.id, pinned=not run.notes.pinned),
-    )
-    _button(
-        run,
-        "Bring back" if run.notes.archived else "Archive",
-        ":material/archive:",
-        lambda: store.annotate(run.id, archived=not run.notes.archived),
-        help="Take it out of the usual view; nothing is lost. Not while it waits or trains.",
-        disabled=run.state in ACTIVE,
-    )
-    if not run.shipped and run.state not in ("running", "stopping"):
-        sure = st.checkbox("Delete, with all its files; it can be brought back from the trash", key=f"sure-{run.id}")
-        _button(run, "Delete", ":material/delete:", lambda: store.delete(run.id), disabled=not sure)
 
 
 def trash(store: RunStore) -> None:

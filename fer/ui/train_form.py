@@ -160,9 +160,12 @@ def explain(problem: str) -> str:
 
 
 def open_form(store: RunStore) -> TrainState:
-    """The visitor's form; filled from the URL's `clone` (with `set`), `recipe` and `dataset` where these are new."""
+    """The visitor's form; filled from the URL's `clone`, `recipe`, `dataset` and `set` where these are new.
+
+    `set` changes one setting each, such as `set=optim.lr=0.0005`; it goes with `clone` or `recipe`.
+    """
     arrived = "train-recipe" not in st.session_state  # a widget's state goes when its page is left
-    asked = {key: st.query_params.get(key) for key in ("clone", "recipe", "dataset", "set")}
+    asked = _asked()
     state = st.session_state.get("train")
     if state is None:
         state = st.session_state["train"] = _from_recipe("baseline", _default_data())
@@ -173,6 +176,17 @@ def open_form(store: RunStore) -> TrainState:
         if f"set-{path}" in st.session_state:
             state.values[path] = st.session_state[f"set-{path}"]
     return state
+
+
+def _asked() -> dict[str, str | None]:
+    """What the URL asks for; its `set`s in one text."""
+    asked = {key: st.query_params.get(key) for key in ("clone", "recipe", "dataset")}
+    return {**asked, "set": "\n".join(st.query_params.get_all("set")) or None}
+
+
+def _forget_url(*keys: str) -> None:
+    for key in keys:
+        st.query_params.pop(key, None)
 
 
 def settings_form(state: TrainState) -> Form:
@@ -217,11 +231,12 @@ def _fill_from_url(state: TrainState, store: RunStore, asked: Mapping[str, str |
     try:
         if asked["clone"]:
             _fill_from_run(state, store, asked["clone"])
-            _set_from_url(state, store.get(asked["clone"]).config, asked["set"])
         elif asked["recipe"]:
             recipe = get_recipe(asked["recipe"])
             base = {**flatten(recipe.config()), "data.name": state.values["data.name"]}
             _fill(state, recipe.name, base, base)
+        if asked["set"] and (asked["clone"] or asked["recipe"]):
+            _change(state, asked["set"].split("\n"))
         if asked["dataset"] in available():
             state.values["data.name"] = asked["dataset"]
             st.session_state.pop("train-data", None)
@@ -231,13 +246,6 @@ def _fill_from_url(state: TrainState, store: RunStore, asked: Mapping[str, str |
             ]
     except FerError as error:
         state.notices = [str(error)]
-
-
-def _set_from_url(state: TrainState, config: Config | None, assignment: str | None) -> None:
-    if config and assignment:
-        asked = parse_assignments([assignment])
-        values = flatten(with_settings(config, asked))
-        state.values.update({path: values[path] for path in asked})
 
 
 def _fill_from_run(state: TrainState, store: RunStore, run_id: str) -> None:
@@ -252,6 +260,13 @@ def _fill_from_run(state: TrainState, store: RunStore, run_id: str) -> None:
         state.notices = [
             f"'{run.name}' was trained on '{run.data_name}', which is not prepared here. Choose another data set."
         ]
+
+
+def _change(state: TrainState, assignments: Iterable[str]) -> None:
+    """Settings from the URL, checked as the command line checks them. Raises ConfigError."""
+    known = {p: v for p, v in state.values.items() if p != "data.name"}
+    changed = flatten(with_settings(Config(), {**known, **parse_assignments(assignments)}))
+    state.values = {**changed, "data.name": state.values["data.name"]}
 
 
 def _choose(state: TrainState) -> None:
@@ -286,9 +301,9 @@ def _recipe_chosen() -> None:
     recipe = get_recipe(st.session_state["train-recipe"])
     base = {**flatten(recipe.config()), "data.name": state.values["data.name"]}
     _fill(state, recipe.name, base, {**base, **carried(state, recipe.changes)})
-    st.query_params.pop("clone", None)
+    _forget_url("clone", "set")
     st.query_params["recipe"] = recipe.name
-    state.asked = {key: st.query_params.get(key) for key in ("clone", "recipe", "dataset")}
+    state.asked = _asked()
 
 
 def carried(state: TrainState, recipe_changes: Iterable[str]) -> dict[str, Any]:
@@ -382,5 +397,5 @@ def _reset() -> None:
     state: TrainState = st.session_state["train"]
     base = {**flatten(get_recipe(state.recipe).config()), "data.name": state.values["data.name"]}
     _fill(state, state.recipe, base, base)
-    st.query_params.pop("clone", None)
-    state.asked = {**state.asked, "clone": None}
+    _forget_url("clone", "set")
+    state.asked = {**state.asked, "clone": None, "set": None}

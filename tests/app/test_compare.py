@@ -9,16 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from fer.config import Config, flatten, with_settings
+from fer.config import with_settings
+from fer.experiments import groups
 from fer.files import write_json_atomic
 from fer.recipes import STUDY, get_recipe
 from fer.runs import RunStore
-from fer.ui import compare
+from fer.ui import compare, compare_tables
 from tests.app.conftest import ROOT, said
+from tests.made_runs import logits_of, write_run
 
 FER, DRAWN = "f" * 32, "d" * 32
 
@@ -67,7 +70,7 @@ def chosen(at: AppTest) -> list[str]:
 
 
 def figures(at: AppTest) -> pd.DataFrame:
-    return at.dataframe[0].value.set_index("run")
+    return at.dataframe[0].value.set_index("label")
 
 
 @pytest.fixture
@@ -105,7 +108,8 @@ def test_one_run(open_page) -> None:
     at = open_page("compare")
     assert not at.exception
     assert "only reaches 41.00 % val top-1" in said(at)
-    assert "There is one run, so nothing differs." in said(at)
+    assert not [b for b in at.selectbox if b.label == "Baseline"]
+    assert "There is one run, so nothing differs." in said(open_page("compare", part="Settings"))
 
 
 def test_url_chooses_in_its_order(open_page, study) -> None:
@@ -157,7 +161,7 @@ def test_more_runs_than_a_figure_can_show(open_page) -> None:
     at = open_page("compare", run=names)
     assert not at.exception
     assert chosen(at) == names[: compare.MAX_RUNS]
-    assert "run-12, run-13" in said(at)
+    assert "run-30, run-31" in said(at)
 
 
 def test_archived_run_is_shown_only_when_asked_for(open_page, study) -> None:
@@ -179,16 +183,21 @@ def test_table_and_csv_hold_the_figures_of_metrics_jsonl(open_page, study) -> No
     assert (shown["lowest_val_loss"], shown["last_val_loss"]) == (rows[0]["val_loss"], last["val_loss"])
     assert shown["val_macro_f1_at_best"] == pytest.approx(100 * best["val_macro_f1"])
     assert (shown["num_params"], shown["multiply_adds"], shown["epoch_seconds_median"]) == (423751, 26.519936, 22.0)
-    assert (shown["epochs_done"], shown["epochs_asked"], shown["seed"], shown["state"]) == (3, 3, 0, "✓ finished")
+    assert (shown["epochs_done"], shown["epochs_asked"], shown["seeds"], shown["state"]) == (3, 3, "0", "✓ finished")
 
-    runs = [RunStore().get(i) for i in ("baseline", "step-decay")]
-    table = pd.read_csv(io.StringIO(compare.summary(runs).to_csv(index=False)), float_precision="round_trip").set_index(
-        "id"
-    )
+    found = groups([RunStore().get(i) for i in ("baseline", "step-decay")])
+    text = compare_tables.summary(found, found[0]).to_csv(index=False)
+    table = pd.read_csv(io.StringIO(text), float_precision="round_trip").set_index("id")
     assert table.loc["step-decay", "best_val_top1"] == best["val_top1"]
     assert table.loc["step-decay", "last_val_loss"] == last["val_loss"]
     assert table.loc["step-decay", "gap_at_best"] == best["train_top1"] - best["val_top1"]
-    assert [b.label for b in at.get("download_button")] == ["Download as CSV"]
+    assert table.loc["step-decay", "difference"] == best["val_top1"] - 0.5
+    assert [b.label for b in at.get("download_button")] == [
+        "HTML report",
+        "Loss as CSV",
+        "Top-1 as CSV",
+        "Download as CSV",
+    ]
 
 
 def test_side_by_side_has_one_chart_a_run(open_page, study) -> None:
@@ -201,18 +210,126 @@ def test_other_curves_by_url(open_page, study) -> None:
     at = open_page("compare", curves="Learning rate")
     assert not at.exception
     (chart,) = at.get("plotly_chart")
-    assert chart.proto.alt.startswith("Learning rate against epoch. baseline: 0.001 in epoch 1")
+    assert chart.proto.alt.startswith("Learning rate against epoch. baseline: 0.001 first, 0.001 last; step-decay")
 
 
 def test_settings_show_differences_and_all_on_request(open_page, study) -> None:
-    at = open_page("compare", run=["baseline", "step-decay"])
-    shown = at.dataframe[1].value.set_index("setting")
+    at = open_page("compare", run=["baseline", "step-decay"], part="Settings")
+    shown = at.dataframe[0].value.set_index("setting")
     assert list(shown.index) == ["schedule.name"]
     assert list(shown.loc["schedule.name", ["run:baseline", "run:step-decay"]]) == ["constant", "step"]
     at.toggle(key="all-settings").set_value(True).run()
-    every = at.dataframe[1].value.set_index("setting")
+    every = at.dataframe[0].value.set_index("setting")
     assert every.loc["schedule.name", "differs"] == "≠" and every.loc["optim.lr", "differs"] == ""
     assert every.loc["optim.lr", "run:baseline"] == "0.001"
+
+
+def test_the_url_holds_the_baseline_and_differences_are_against_it(open_page, study) -> None:
+    at = open_page("compare", baseline="step-decay")
+    assert next(s for s in at.selectbox if s.label == "Baseline").value == "step-decay"
+    shown = figures(at)["difference"]
+    assert pd.isna(shown["step-decay"])
+    assert (shown["baseline"], shown["grouped-conv"]) == (pytest.approx(-1), pytest.approx(2))
+    next(s for s in at.selectbox if s.label == "Baseline").set_value("grouped-conv").run()
+    assert at.query_params["baseline"] == "grouped-conv"
+    assert figures(at)["difference"]["step-decay"] == pytest.approx(-2)
+
+
+def seeds(recipe: str, tops: list[float], **settings: Any) -> None:
+    for seed, top in enumerate(tops):
+        add(f"{recipe}-{seed}", [top - 0.1, top], recipe=recipe, seed=seed, shift=top, **settings)
+
+
+def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_page) -> None:
+    seeds("baseline", [0.50, 0.51, 0.52])
+    seeds("step-decay", [0.55, 0.565, 0.57])
+    ids = [f"{r}-{s}" for r in ("baseline", "step-decay") for s in range(3)]
+    at = open_page("compare", run=ids)
+    assert not at.exception
+    shown = figures(at)
+    assert list(shown.index) == ["baseline", "step-decay"] and list(shown["n"]) == [3, 3]
+    assert shown.loc["baseline", "best_val_top1"] == pytest.approx(51)
+    assert shown.loc["baseline", "best_val_top1_std"] == pytest.approx(1)
+    assert "step-decay is best: 56.17 % val top-1 (mean of 3 seeds)" in said(at)
+    assert "step-decay beats baseline by 5.17 points" in said(at) and "more than noise" in said(at)
+    assert "mean of 3 seeds" in " ".join(e.proto.body for e in at.get("html"))
+    single = open_page("compare", run=ids, rows="Single runs")
+    assert len(figures(single)) == 6
+
+
+def test_one_seed_each_is_a_verdict_on_two_networks(open_page) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, 400)
+    for name, share in (("baseline", 0.5), ("cosine", 0.8)):
+        right = np.arange(400) < share * 400
+        rows = [{"val_top1": share, "val_loss": 2 - share}]
+        write_run(RunStore(), name, rows, recipe=name, labels=labels, logits=logits_of(right, labels))
+    at = open_page("compare", run=["baseline", "cosine"], part="Is it real?")
+    assert not at.exception
+    assert "On 400 shared pictures the network cosine is" in said(at)
+    assert "exact McNemar test" in said(at)
+    assert at.get("plotly_chart")[-1].proto.alt.startswith("Differences in top-1 with 95 % intervals.")
+
+
+def test_what_the_curves_say_has_evidence_and_remedies_that_open_train(open_page) -> None:
+    rows = [
+        {
+            "val_top1": 0.5,
+            "val_loss": 1.2 + 0.1 * e,
+            "train_loss": 1.2 / (e + 1),
+            "train_top1": min(0.99, 0.5 + 0.06 * e),
+        }
+        for e in range(9)
+    ]
+    write_run(RunStore(), "over", rows)
+    at = open_page("compare", run="over", part="What the curves say")
+    assert not at.exception
+    assert "overfit" in " ".join(e.label for e in at.expander).lower()
+    links = [e.proto for e in at.get("page_link") if e.proto.label.startswith("Try:")]
+    assert links and any("clone=over" in link.query_string and "set=" in link.query_string for link in links)
+
+
+def test_curves_can_be_drawn_otherwise_by_url(open_page, study) -> None:
+    at = open_page("compare", x="Wall time", scale="Log", smooth="0.5", curves="Macro F1", view="Side by side")
+    assert not at.exception
+    specs = [json.loads(c.proto.spec) for c in at.get("plotly_chart")]
+    assert len(specs) == 4
+    assert specs[0]["layout"]["yaxis"]["type"] == "log"
+    assert specs[0]["layout"]["xaxis"]["title"]["text"] == "s of training"
+    assert next(t["name"] for t in specs[0]["data"]) == "raw"
+
+
+def test_other_runs_are_found_by_words_and_settings(open_page, study) -> None:
+    add("odd", [0.3], recipe="cosine", shift=5, optim__lr=0.01)
+    RunStore().annotate("odd", tags=["night shift"])
+    at = open_page("compare", part="Other runs", find="NIGHT cosine")
+    assert not at.exception
+    assert "1 of 5 runs" in said(at) and list(at.dataframe[0].value["run"]) == ["odd"]
+    at.text_input(key="find").set_value("").run()
+    at.selectbox(key="find-setting").set_value("optim.lr").run()
+    at.multiselect(key="find-value-optim.lr").set_value(["0.001"]).run()
+    assert "4 of 5 runs" in said(at) and "odd" not in list(at.dataframe[0].value["run"])
+
+
+def test_a_run_is_renamed_tagged_and_archived_from_here(open_page, study) -> None:
+    at = open_page("compare")
+    at.selectbox(key="edit-run").set_value("step-decay").run()
+    at.text_input(key="name-step-decay").set_value("Halved").run()
+    at.text_input(key="tags-step-decay").set_value("a, b").run()
+    notes = RunStore().get("step-decay").notes
+    assert (notes.name, notes.tags) == ("Halved", ("a", "b"))
+    assert "Halved" in figures(at.run()).index
+    at.button(key="Pin to the top-step-decay").click().run()
+    at.button(key="Archive-step-decay").click().run()
+    assert RunStore().get("step-decay").notes.pinned and RunStore().get("step-decay").notes.archived
+
+
+def test_more_than_five_runs_have_parallel_coordinates(open_page) -> None:
+    for i in range(6):
+        add(f"run-{i}", [0.3 + i / 100], shift=i, optim__lr=0.001 * (i + 1))
+    at = open_page("compare", run=[f"run-{i}" for i in range(6)], part="Settings")
+    assert not at.exception
+    assert at.get("plotly_chart")[-1].proto.alt == "Parallel coordinates of 6 runs: optim.lr, and best val top-1."
 
 
 def test_different_data_are_not_compared(open_page) -> None:
@@ -251,11 +368,12 @@ def test_identical_figures_of_identical_rates_are_explained(open_page) -> None:
     assert not at.warning
 
 
-def test_repetition_and_slightly_different_histories_are_not_flagged() -> None:
+def test_repetition_is_said_and_a_slightly_different_history_is_not_flagged(open_page) -> None:
     add("first", [0.3, 0.4])
     add("again", [0.3, 0.4])
     add("other", [0.3, 0.4], recipe="cosine", shift=1e-9)
-    assert compare.twins(RunStore().runs()) == []
+    at = open_page("compare", run=["first", "again", "other"])
+    assert not at.warning
 
 
 def test_equal_top1_is_a_tie(open_page) -> None:
@@ -316,11 +434,3 @@ def test_page_does_not_load_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_settings_of_configs_that_agree_are_none() -> None:
-    add("a", [0.3])
-    add("b", [0.3])
-    runs = RunStore().runs()
-    assert compare.settings_table(runs, everything=False).empty
-    assert len(compare.settings_table(runs, everything=True)) == len(flatten(Config()))

@@ -11,6 +11,7 @@ import pytest
 
 from fer.data import dataset
 from fer.data.dataset import CLASSES
+from fer.metrics import summarise
 from fer.ui.evaluate import confusion_sentences
 from tests.app.conftest import said, set_record
 from tests.conftest import draw_blobs
@@ -193,3 +194,76 @@ def test_the_biggest_confusions_are_sentences() -> None:
     matrix = np.diag([384, 100])
     matrix[0, 1] = 112
     assert confusion_sentences(matrix, ["fear", "sad"]) == ["fear is most often taken for sad: 112 of 496."]
+
+
+@pytest.fixture
+def second_run(finished_run, store):
+    """A run beside 'done' on the same pictures, whose logits say the next class for the first ten."""
+    shutil.copytree(finished_run.path, store.root / "other")
+    path = store.root / "other" / "logits-val.npz"
+    with np.load(path) as saved:
+        parts = dict(saved)
+    parts["logits"] = np.eye(7)[(parts["labels"] + (np.arange(70) < 10)) % 7].astype(np.float32) * 4
+    np.savez(path, **parts)
+    content = json.loads((store.root / "other" / "report.json").read_text())
+    report = content["reports"][finished_run.fingerprint]["val"]
+    report.update(summarise(parts["logits"], parts["labels"], CLASSES))
+    (store.root / "other" / "report.json").write_text(json.dumps(content))
+    metrics = (store.root / "other" / "metrics.jsonl").read_text().splitlines()
+    best = json.loads(metrics[0]) | {"val_top1": report["top1"]}
+    (store.root / "other" / "metrics.jsonl").write_text(json.dumps(best) + "\n")
+    return store.get("other")
+
+
+def test_two_runs_stand_beside_each_other_with_their_difference(open_page, second_run) -> None:
+    at = open_page("evaluate", run="other", **{"with": "done"}, view="Difference")
+    assert not at.exception
+    assert at.selectbox(key="pick-with").value == "done"
+    assert "other minus done, in pictures" in said(at)
+    counts = [int(t) for t in figure(at)["data"][1]["text"]]
+    assert sum(counts) == 0 and len(counts) == 49
+    assert [m.label for m in at.metric].count("Top-1") == 2 and len(at.dataframe) == 2
+    assert "shared pictures" in said(at)
+
+
+def test_a_chosen_cell_shows_its_pictures_and_a_tab_the_surest_mistakes(open_page, second_run) -> None:
+    at = open_page("evaluate", run="other")
+    assert "angry called disgust" in at.selectbox(key="cell").options[0]
+    at.selectbox(key="cell").set_value("angry called disgust").run()
+    (gallery,) = [e.proto.body for e in at.get("html") if "fer-gallery" in e.proto.body]
+    assert gallery.count("<figure>") == 2 and "<b>disgust</b>" in gallery and "label: angry" in gallery
+    assert gallery.count("data:image/png;base64,") == 2
+    mistakes = open_page("evaluate", run="other", tab="Surest mistakes")
+    assert "other is wrong about 10 of 70 pictures" in said(mistakes)
+
+
+def test_without_the_data_set_mistakes_are_told_in_words(open_page, second_run, tmp_path) -> None:
+    (tmp_path / "data" / "tiny.npz").unlink()
+    at = open_page("evaluate", run="other", tab="Surest mistakes")
+    assert not at.exception
+    assert "not prepared on this machine" in said(at)
+    assert list(at.dataframe[0].value.columns) == ["label", "said", "confidence", "probability of the label"]
+    assert len(at.dataframe[0].value) == 10
+
+
+def test_what_all_get_wrong_and_the_calibration_have_tabs(open_page, second_run) -> None:
+    at = open_page("evaluate", run="other", tab="Wrong for all")
+    assert not at.exception and "shared pictures" in said(at)
+    assert at.multiselect[0].value == ["other", "done"]
+    at = open_page("evaluate", run="other", tab="Calibration")
+    assert not at.exception
+    assert {"Calibration error", "After temperature scaling", "Temperature"} <= set(metrics(at))
+    assert at.get("plotly_chart")[0].proto.alt.startswith("Reliability diagram of other")
+
+
+def test_without_saved_logits_the_matrix_shows_and_the_rest_says_how_to_get_them(open_page, finished_run) -> None:
+    (finished_run.path / "logits-val.npz").unlink()
+    at = open_page("evaluate", tab="Calibration")
+    assert not at.exception and metrics(at)["Pictures"] == "70"
+    assert "has no saved predictions on val" in said(at)
+
+
+def test_top1_with_test_time_views_stands_beside_it_where_it_is_known(open_page, finished_run, store) -> None:
+    report = finished_run.report("val")
+    store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "top1": 0.5})
+    assert metrics(open_page("evaluate"))["Top-1, ten views"] == "50.00 %"

@@ -438,3 +438,14 @@ def test_the_page_runs_without_torch(tmp_path, tiny):
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_remedy_s_link_opens_the_clone_with_that_one_change(make_run):
+    make_run("old", recipe="step-decay", schedule__name="step", seed=9)
+    page = _open(clone="old", set=["model.dropout=0.3", "train.batch_size=32"])
+    assert page.number_input(key="set-seed").value == 9
+    assert page.number_input(key="set-train.batch_size").value == 32
+    _click(page, "Launch 1 run")
+    new = next(r for r in RunStore().runs() if r.id != "old")
+    assert new.config.model.dropout == 0.3 and new.config.schedule.name == "step"
+    assert "no setting" in _open(clone="old", set="model.dropuot=1").warning[0].value.replace("\\", "")

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from fer.experiments import Group
 from fer.plots import curves
-from fer.plots.style import recipe_colour
+from fer.plots.style import marks, recipe_colour
+from fer.runs import RunStore
+from tests.made_runs import write_run
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def test_hover_box_has_one_row_a_run_with_val_and_train() -> None:
     assert figure.layout.hovermode == "x unified"
     rows = [t for t in figure.data if t.hoverinfo != "skip"]
     assert [t.meta for t in rows] == ["a", "b"]
-    assert all("train %{customdata" in t.hovertemplate for t in rows)
-    assert rows[0].customdata[0] == 2.0
+    assert rows[0].customdata[0] == "1.100 (train 2.000)"
 
 
 def test_second_run_of_a_recipe_is_lighter_and_has_another_symbol() -> None:
@@ -105,9 +107,22 @@ def test_legend_stands_below_the_plot_or_not_at_all() -> None:
     assert curves.metric_curves([run], "top1", dark=False, legend=False).layout.showlegend is False
 
 
-def test_small_multiples_share_axes_that_hold_every_value() -> None:
-    runs = [record("low", [0.1, 0.2]), record("high", [0.5, 0.9], "cosine"), record("waiting", [])]
-    figures = curves.small_multiples(runs, ("loss", "top1"), dark=False)
+def line(
+    store: RunStore, name: str, seeds: dict[int, list[float]], *, recipe: str = "baseline", note: str = ""
+) -> curves.Line:
+    """A group of runs that differ by seed, or one run."""
+    runs = [
+        write_run(store, f"{name}-{s}", [{"val_top1": t, "val_loss": 2 - t} for t in tops], recipe=recipe, seed=s)
+        for s, tops in seeds.items()
+    ]
+    group = Group(name, tuple(runs))
+    return curves.Line(group, marks([(group.key, recipe)])[0], note)
+
+
+def test_side_by_side_shares_axes_that_hold_every_value(store: RunStore) -> None:
+    lines = [line(store, "low", {0: [0.1, 0.2]}), line(store, "high", {0: [0.5, 0.9]}, recipe="cosine")]
+    lines.append(line(store, "waiting", {0: []}, recipe="plateau"))
+    figures = curves.side_by_side(lines, ("loss", "top1"), curves.View(), dark=False)
     assert len(figures) == 3
     assert len({(f.layout.xaxis.range, f.layout.yaxis.range, f.layout.yaxis2.range) for f in figures}) == 1
     low, high = figures[0].layout.yaxis2.range
@@ -115,10 +130,83 @@ def test_small_multiples_share_axes_that_hold_every_value() -> None:
     assert not figures[2].data
 
 
-def test_single_metric_makes_one_panel() -> None:
-    (figure,) = curves.small_multiples([record("a", [0.1, 0.2])], ("lr",), dark=False)
+def test_single_metric_makes_one_panel(store: RunStore) -> None:
+    (figure,) = curves.side_by_side([line(store, "a", {0: [0.1, 0.2]})], ("lr",), curves.View(), dark=False)
     assert [t.name for t in figure.data] == ["val"]
     assert "yaxis2" not in figure.layout
+
+
+def test_several_seeds_are_a_mean_with_a_band_and_the_runs_behind_it_on_request(store: RunStore) -> None:
+    lines = [line(store, "three", {0: [0.1, 0.3], 1: [0.2, 0.5], 2: [0.3, 0.4, 0.6]})]
+    figure = curves.comparison(lines, "macro_f1", curves.View(band="range", singles=True), dark=False)
+    (band,), singles = named(figure, "band"), named(figure, "one run")
+    (mean,) = [t for t in figure.data if t.hovertemplate]
+    assert list(mean.y) == pytest.approx([16, 36, 56])
+    assert list(band.x) == [1, 2, 2, 1], "the third epoch has one run and so no band"
+    assert list(band.y) == pytest.approx([26, 46, 26, 6])
+    assert len(singles) == 3 and list(singles[2].y) == pytest.approx([26, 36, 56])
+    assert mean.customdata[0] == "16.00 % (6.00 % to 26.00 %, n = 3)" and mean.customdata[2] == "56.00 % (n = 1)"
+    assert not named(curves.comparison(lines, "macro_f1", curves.View(band=None), dark=False), "band")
+
+
+def test_smoothing_keeps_the_first_value_and_the_raw_line(store: RunStore) -> None:
+    assert curves.smoothed([4.0, 0.0], 0.5) == pytest.approx([4, 4 / 3])
+    assert curves.smoothed([1, 2, 3], 0) == [1, 2, 3]
+    one = [line(store, "one", {0: [0.1, 0.3]})]
+    figure = curves.comparison(one, "macro_f1", curves.View(smoothing=0.9), dark=False)
+    (raw,) = named(figure, "raw")
+    assert list(raw.y) == pytest.approx([6, 26]) and figure.data[1].y[1] < 26
+    assert figure.data[1].customdata[1] == "26.00 %", "the hover box says what was measured"
+    assert figure.data[-1].y == (pytest.approx(26),), "and the star stands on it"
+
+
+def test_wall_time_takes_the_unit_that_fits_and_steps_those_of_the_status(store: RunStore) -> None:
+    one = [line(store, "one", {0: [0.1, 0.3]})]  # 20 s an epoch, 10 steps
+    seconds = curves.comparison(one, "lr", curves.View(axis="seconds"), dark=False)
+    assert list(seconds.data[0].x) == [20, 40] and seconds.layout.xaxis.title.text == "s of training"
+    long = [line(store, "long", {0: [0.1] * 20})]
+    minutes = curves.comparison(long, "lr", curves.View(axis="seconds"), dark=False)
+    assert minutes.data[0].x[-1] == pytest.approx(400 / 60) and minutes.layout.xaxis.title.text == "min of training"
+    assert list(curves.comparison(one, "lr", curves.View(axis="step"), dark=False).data[0].x) == [10, 20]
+
+
+def test_a_log_axis_never_sees_a_band_below_zero(store: RunStore) -> None:
+    lines = [line(store, "three", {0: [0.05], 1: [0.06], 2: [0.9]})]
+    figure = curves.comparison(lines, "top1", curves.View(log=True, band="std"), dark=False)
+    assert figure.layout.yaxis.type == "log" and min(named(figure, "band")[0].y) > 0
+    (panel,) = curves.side_by_side(lines, ("top1",), curves.View(log=True, band="std"), dark=False)
+    assert panel.layout.yaxis.type == "log"
+
+
+def test_the_gap_is_train_minus_val(store: RunStore) -> None:
+    (gap, star) = curves.comparison([line(store, "a", {0: [0.1, 0.2]})], "gap", curves.View(), dark=False).data
+    assert list(gap.y) == pytest.approx([25, 20]) and list(star.y) == pytest.approx([20])
+
+
+def test_the_settings_that_set_a_run_apart_stand_in_the_hover_box_while_there_is_room(store: RunStore) -> None:
+    lines = [line(store, f"r{i}", {0: [0.1]}, note=f"lr {i} <b>") for i in range(7)]
+    few = curves.comparison(lines[:6], "lr", curves.View(), dark=False)
+    assert "lr 5 &lt;b&gt;" in few.data[-1].hovertemplate
+    assert "lr 5" not in curves.comparison(lines, "lr", curves.View(), dark=False).data[5].hovertemplate
+
+
+def test_the_numbers_are_those_of_metrics_jsonl_and_the_mean(store: RunStore) -> None:
+    lines = [line(store, "three", {0: [0.1, 0.3], 1: [0.2, 0.5]}), line(store, "b", {0: [0.4]}, recipe="cosine")]
+    rows = curves.numbers(lines, "top1", curves.View())
+    assert [r["val_top1"] for r in rows if r["run"] == "three-1"] == [0.2, 0.5]
+    assert {"epoch": 2, "step": 20, "seconds": 40}.items() <= rows[1].items()
+    means = [r for r in rows if r["label"] == "three" and not r["run"]]
+    assert [r["val_top1"] for r in means] == pytest.approx([0.15, 0.4]) and [r["n"] for r in means] == [2, 2]
+    assert [r["run"] for r in rows if r["label"] == "b"] == ["b-0"]
+
+
+def test_the_comparison_in_words_says_band_and_best(store: RunStore) -> None:
+    lines = [line(store, "pair", {0: [0.1, 0.3], 1: [0.2, 0.5]}), line(store, "none", {0: []}, recipe="cosine")]
+    text = curves.comparison_in_words(lines, "macro_f1", curves.View(axis="step", band="range"))
+    assert (
+        text
+        == "Macro F1 on val, % against optimizer step. pair: 11.00 % (6.00 % to 16.00 %, n = 2) first, 36.00 % (26.00 % to 46.00 %, n = 2) last, 36.00 % in its best epoch."
+    )
 
 
 def test_run_curves_shows_loss_and_top1_and_keeps_its_zoom() -> None:

@@ -1,0 +1,284 @@
+"""The tables of the Compare page: the figures of each run or group, their settings, and all other runs to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from fer.config import flatten
+from fer.experiments import Group, data_label, figures, settings_rows
+from fer.plots.curves import short
+from fer.plots.parallel import RESULT, parallel_coordinates
+from fer.runs import Run, RunStore
+from fer.ui import notes
+from fer.ui.frame import dark
+from fer.ui.loaders import shown
+from fer.ui.parts import STATE_SIGNS, chart, csv_button, own_changes
+
+_POINTS = (
+    "best_val_top1",
+    "best_val_top1_std",
+    "difference",
+    "last_val_top1",
+    "train_top1_at_best",
+    "gap_at_best",
+    "val_macro_f1_at_best",
+    "test_top1",
+    "ece",
+    "ece_after",
+)
+_USUAL = (
+    "label", "best_val_top1", "best_val_top1_std", "n", "difference", "best_epoch", "last_val_top1", "gap_at_best",
+    "val_macro_f1_at_best", "num_params", "epoch_seconds_median", "state",
+)  # fmt: skip
+_PARALLEL_FROM = 6
+_PICKER, _PICKED = "compare-runs", "compare-picked"
+
+
+def summary(groups: Sequence[Group], baseline: Group | None = None) -> pd.DataFrame:
+    """One row a run or group, in the units of the files: fractions 0 to 1, seconds, natural log; empty where nothing is known."""
+    return pd.DataFrame([{**figures(g, baseline), **_said(g)} for g in groups])
+
+
+def _said(group: Group) -> dict[str, Any]:
+    """What people say of its runs."""
+    tags = dict.fromkeys(t for r in group.runs for t in r.notes.tags)
+    return {"tags": ", ".join(tags), "note": " / ".join(r.notes.note for r in group.runs if r.notes.note)}
+
+
+def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> None:
+    """The figures of each run or group: choose columns and rows, sort by a column's head, save as CSV."""
+    raw = summary(groups, baseline if len(groups) > 1 else None)
+    columns = {k: v for k, v in _columns(raw).items() if k in raw}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        csv_button(
+            raw, "fer-lab-comparison", key="csv", help="The same figures at full precision; fractions from 0 to 1."
+        )
+        with st.popover("Columns", icon=":material/view_column:"):
+            usual = [c for c in _USUAL if c in columns and not _empty(raw, c)]
+            wanted = st.multiselect(
+                "Columns",
+                list(columns),
+                default=usual,
+                format_func=lambda c: columns[c]["label"] or c,
+                key=f"columns-{len(usual)}",
+                label_visibility="collapsed",
+            )
+        with st.popover("Rename, tag, pin, delete", icon=":material/edit:"):
+            _edit(store, [r for g in groups for r in g.runs])
+    chosen = st.dataframe(
+        _on_screen(raw),
+        column_config=columns,
+        column_order=["label", *(c for c in columns if c in wanted and c != "label")],
+        hide_index=True,
+        width="stretch",
+        key=f"figures-{hash(tuple(raw['id']))}",
+        on_select="rerun",
+        selection_mode="multi-row",
+        placeholder="",
+        alt="The figures of the chosen runs, one row each.",
+    )
+    rows = chosen.selection.rows
+    if rows and len(rows) < len(groups):
+        _choose_button(f"Show only the {len(rows)} selected", [r.id for i in rows for r in groups[i].runs])
+
+
+def _empty(raw: pd.DataFrame, column: str) -> bool:
+    return column not in raw or bool(raw[column].isna().all())
+
+
+def _choose_button(label: str, run_ids: Sequence[str]) -> None:
+    """A button that makes these the page's runs."""
+    if st.button(label, icon=":material/filter_list:", key="choose-these", type="primary"):
+        st.query_params["run"] = list(run_ids)
+        st.session_state.pop(_PICKER, None)
+        st.rerun()
+
+
+def _edit(store: RunStore, runs: Sequence[Run]) -> None:
+    names = {r.id: r.name for r in runs}
+    run_id = st.selectbox("Run", list(names), format_func=names.__getitem__, key="edit-run")
+    notes.edit(store, next(r for r in runs if r.id == run_id))
+
+
+def _columns(raw: pd.DataFrame) -> dict[str, Any]:
+    number, text = st.column_config.NumberColumn, st.column_config.TextColumn
+    return {
+        "label": text("run", pinned=True, width=170),
+        "best_val_top1": number(
+            "best val top-1, %",
+            format="%.2f",
+            help="The highest share of validation pictures classified right, over all epochs; of several seeds the mean.",
+        ),
+        "best_val_top1_std": number(
+            "± std over seeds", format="%.2f", help="Standard deviation of the best val top-1."
+        ),
+        "n": number("seeds", format="%d"),
+        "difference": number(
+            "difference, points",
+            format="%+.2f",
+            help="Best val top-1 minus the baseline's; empty where the data differ.",
+        ),
+        "best_epoch": number("in epoch", format="%g", help="Of several seeds the median."),
+        "last_val_top1": number("last val top-1, %", format="%.2f", help="After the last epoch that ended."),
+        "test_top1": number("test top-1, %", format="%.2f", help="Where there is a test split and it was evaluated."),
+        "train_top1_at_best": number(
+            "train top-1 there, %", format="%.2f", help="Running mean over the training pictures in the best epoch."
+        ),
+        "gap_at_best": number(
+            "gap there, points",
+            format="%.2f",
+            help="Train minus val top-1 in the best epoch; a large gap says that the network overfits.",
+        ),
+        "val_macro_f1_at_best": number(
+            "macro F1 there, %", format="%.2f", help="Mean of the classes' F1 on val in the best epoch."
+        ),
+        "lowest_val_loss": number(
+            "lowest val loss", format="%.3f", help="Cross entropy, natural log, mean over pictures."
+        ),
+        "last_val_loss": number("last val loss", format="%.3f"),
+        "ece": number("calibration error, %", format="%.2f", help="Expected calibration error on val, 15 bins."),
+        "ece_after": number("calibration error after scaling, %", format="%.2f"),
+        "num_params": number("parameters", format="localized"),
+        "multiply_adds": number("multiply-adds, millions", format="%.1f", help="For one picture, forward."),
+        "epoch_seconds_median": number(
+            "s an epoch",
+            format="%.1f",
+            help="Median, training and validation together, on the machine that trained it.",
+        ),
+        "total_seconds": number("minutes in all", format="%.1f"),
+        "epochs_done": number("epochs", format="%g"),
+        "epochs_asked": number("of", format="%g"),
+        "recipe": text("recipe"),
+        "seeds": text("which seeds"),
+        "data": text("data"),
+        "tags": text("tags"),
+        "note": text("note"),
+        "state": text("state"),
+    }
+
+
+def _on_screen(raw: pd.DataFrame) -> pd.DataFrame:
+    """Per cent for fractions, millions for multiply-adds, minutes for the whole, a sign before the state."""
+    table = raw.copy()
+    for name in _POINTS:
+        if name in table:
+            table[name] = 100 * table[name].astype(float)
+    table["multiply_adds"] = table["multiply_adds"].astype(float) / 1e6
+    table["total_seconds"] = table["total_seconds"].astype(float) / 60
+    table["state"] = [f"{STATE_SIGNS[s]} {s}" if s in STATE_SIGNS else s for s in table["state"]]
+    return table
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def settings(groups: Sequence[Group]) -> None:
+    """The settings that differ, or all; with more than five runs a figure of settings and result as well."""
+    runs = [g.runs[0] for g in groups] if len(groups) > 1 else list(groups[0].runs)
+    everything = st.toggle("Show all settings", key="all-settings", bind="query-params")
+    table = pd.DataFrame(settings_rows(runs, everything=bool(everything)))
+    if table.empty:
+        st.markdown(
+            "There is one run, so nothing differs. Choose a second one above."
+            if len(runs) == 1
+            else "No setting differs: these runs have the same settings and seed."
+        )
+        return
+    columns = {
+        "setting": st.column_config.TextColumn("setting", pinned=True, width=150),
+        "differs": st.column_config.TextColumn("differs", width="small"),
+    }
+    names = [g.label for g in groups] if len(groups) > 1 else [r.name for r in runs]
+    columns |= {f"run:{r.id}": st.column_config.TextColumn(short(name)) for r, name in zip(runs, names, strict=True)}
+    if not everything:
+        table = table.drop(columns="differs")
+    st.dataframe(table, column_config=columns, hide_index=True, width="stretch", key="settings")
+    csv_button(table, "fer-lab-settings", key="settings-csv")
+    _parallel([r for g in groups for r in g.runs])
+
+
+def _parallel(runs: Sequence[Run]) -> None:
+    if len(runs) < _PARALLEL_FROM:
+        return
+    flat = [flatten(r.config) for r in runs if r.config]
+    paths = [p for p in flat[0] if p != "data.name" and not p.startswith("runtime.")]
+    tops = [r.best["val_top1"] if r.best else None for r in runs]
+    figure = parallel_coordinates({p: [f[p] for f in flat] for p in paths}, tops, dark=dark())
+    if figure:
+        st.subheader("Settings and result", anchor=False)
+        st.caption("A line a run: blue is high, orange is low. Drag along an axis to pick out runs.")
+        axes = ", ".join(d.label for d in figure.data[0].dimensions if d.label != RESULT)
+        chart(figure, key="parallel", alt=f"Parallel coordinates of {len(runs)} runs: {axes}, and best val top-1.")
+
+
+# --- all runs --------------------------------------------------------------------------------------------------------
+
+
+def other_runs(everything: Sequence[Run], most: int) -> None:
+    """All runs of the store, filtered by text and by a setting's value; rows of it become the page's runs."""
+    runs = [r for r in shown(everything) if r.config]
+    left, middle, right = st.columns([3, 2, 3])
+    words = left.text_input(
+        "Filter",
+        key="find",
+        bind="query-params",
+        placeholder="name, recipe, data, tag, change",
+        help="Every word must occur in the run's name, recipe, data, state, tags, note or changed settings.",
+    )
+    flat = {r.id: flatten(r.config) for r in runs if r.config}
+    varied = _varied(list(flat.values()))
+    path = middle.selectbox("Setting", list(varied), index=None, placeholder="any", key="find-setting")
+    if path:
+        values = right.multiselect("is one of", varied[path], key=f"find-value-{path}")
+        runs = [r for r in runs if not values or str(flat[r.id][path]) in values]
+    found = [r for r in runs if _matches(r, (words or "").lower().split())]
+    st.caption(f"{len(found):,} of {len(flat):,} runs. Select rows to compare them.")
+    if not found:
+        return
+    chosen = st.dataframe(
+        pd.DataFrame([_row(r) for r in found]),
+        hide_index=True,
+        width="stretch",
+        height=min(38 + 36 * len(found), 420),
+        column_config={"best": st.column_config.NumberColumn("best val top-1, %", format="%.2f")},
+        key=f"all-runs-{hash(tuple(r.id for r in found))}",
+        on_select="rerun",
+        selection_mode="multi-row",
+        alt="All runs that the filter leaves.",
+    )
+    rows = chosen.selection.rows
+    if len(rows) > most:
+        st.warning(f"At most {most} runs can be compared; {len(rows)} are selected.", icon=":material/filter_list:")
+    elif rows:
+        _choose_button(f"Compare the {len(rows)} selected", [found[i].id for i in rows])
+
+
+def _varied(flat: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The settings that have more than one value, with their values as text."""
+    values = {p: sorted({str(f[p]) for f in flat}) for p in (flat[0] if flat else ())}
+    return {p: v for p, v in values.items() if len(v) > 1}
+
+
+def _matches(run: Run, words: Sequence[str]) -> bool:
+    if not words:
+        return True
+    said = (run.name, run.id, run.recipe, data_label(run), run.state, *run.notes.tags, run.notes.note, own_changes(run))
+    text = " ".join(said).lower()
+    return all(word in text for word in words)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "best": 100 * run.best["val_top1"] if run.best else None,
+        "recipe": run.recipe,
+        "changes": own_changes(run),
+        "seed": run.config.seed if run.config else None,
+        "data": data_label(run),
+        "tags": ", ".join(run.notes.tags),
+        "state": f"{STATE_SIGNS[run.state]} {run.state}",
+    }

@@ -1,0 +1,93 @@
+"""Story: compare the study's four by a link, pin the baseline, group seeds, read the verdict, take the numbers away."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from fer.files import write_json_atomic
+from fer.runs import RunStore, hold
+from tests.e2e.conftest import Server
+from tests.made_runs import write_run
+
+STUDY = ("baseline", "step-decay", "exponential-decay", "grouped-conv")
+LINK = "&".join(f"run={name}" for name in STUDY)
+
+
+def settled(page: Page) -> None:
+    page.wait_for_selector('.stApp[data-test-script-state="notRunning"]')
+    page.wait_for_timeout(500)
+
+
+def test_a_link_opens_the_four_and_the_baseline_is_pinned_in_the_address(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/compare?{LINK}")
+    expect(page.get_by_text("step-decay is best: 55.39 % val top-1")).to_be_visible()
+    expect(page.get_by_text("the test on 3,589 shared pictures cannot tell").first).to_be_visible()
+    page.get_by_label("Baseline", exact=True).first.click()
+    page.get_by_role("option", name="grouped-conv").click()
+    expect(page).to_have_url(re.compile("baseline=grouped-conv"))
+    expect(page.get_by_text(re.compile("cannot tell step-decay and grouped-conv apart"))).to_be_visible()
+    settled(page)
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_text(re.compile("cannot tell step-decay and grouped-conv apart"))).to_be_visible()
+
+
+def test_the_csv_holds_what_metrics_jsonl_holds(server: Server, page: Page, tmp_path: Path) -> None:
+    page.goto(f"{server.url}/compare?{LINK}")
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    settled(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Top-1 as CSV").click()
+    download.value.save_as(tmp_path / "top1.csv")
+    rows = list(csv.DictReader((tmp_path / "top1.csv").read_text().splitlines()))
+    for name in STUDY:
+        metrics = [json.loads(line) for line in (server.store / name / "metrics.jsonl").read_text().splitlines()]
+        mine = [r for r in rows if r["run"] == name]
+        assert [float(r["val_top1"]) for r in mine] == [m["val_top1"] for m in metrics]
+        assert [float(r["train_top1"]) for r in mine] == [m["train_top1"] for m in metrics]
+
+
+@pytest.fixture
+def seeds(server: Server) -> str:
+    """Three seeds each of two recipes, one of them better; the link to them."""
+    store, ids = RunStore(server.store), []
+    for recipe, lift in (("plateau", 0.0), ("cosine", 0.05)):
+        for seed in range(3):
+            ids.append(f"{recipe}-s{seed}")
+            top = 0.5 + lift + 0.002 * seed
+            write_run(store, ids[-1], [{"val_top1": top - 0.1}, {"val_top1": top}], recipe=recipe, seed=seed)
+    return "&".join(f"run={i}" for i in ids)
+
+
+def test_seeds_together_give_a_verdict_on_the_recipes(server: Server, page: Page, seeds: str) -> None:
+    page.goto(f"{server.url}/compare?{seeds}&rows=Single+runs")
+    expect(page.get_by_text(re.compile("cosine-s2 is best")).first).to_be_visible()
+    page.get_by_role("radio", name="Seeds together").or_(
+        page.get_by_test_id("stBaseButton-segmented_control").filter(has_text="Seeds together")
+    ).first.click()
+    expect(page.get_by_text("cosine is best: 55.20 % val top-1 (mean of 3 seeds)")).to_be_visible()
+    expect(page.get_by_text(re.compile("cosine beats plateau by 5.00 points.*more than noise"))).to_be_visible()
+
+
+def test_a_live_curve_moves_and_its_zoom_stays(server: Server, page: Page) -> None:
+    store = RunStore(server.store)
+    write_run(store, "live", [{"val_top1": 0.3}, {"val_top1": 0.4}], state="queued", train__epochs=9)
+    with hold(store.folder("live") / "run.lock"):
+        store.write_status("live", {"state": "running", "epoch": 2, "steps_per_epoch": 10})
+        page.goto(f"{server.url}/compare?run=live&run=baseline&curves=Macro+F1")
+        expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+        settled(page)
+        graph = "document.querySelector('.js-plotly-plot')"
+        page.evaluate(f"window.Plotly.relayout({graph}, {{'xaxis.range': [1, 4], 'yaxis.range': [20, 60]}})")
+        page.evaluate(f"{graph}.dataset.mine = 'the same element'")
+        row = {"epoch": 3, "lr": 0.001, "train_loss": 1, "train_top1": 0.5, "val_loss": 1.3, "val_top1": 0.55}
+        store.append_metrics("live", {**row, "val_macro_f1": 0.51, "epoch_seconds": 20.0})
+        page.wait_for_function(f"{graph}.data.some(t => t.y.some(y => Math.abs(y - 51) < 1e-6))", timeout=30_000)
+        settled(page)
+        state = page.evaluate(f"[{graph}.layout.xaxis.range, {graph}.layout.yaxis.range, {graph}.dataset.mine]")
+        assert state == [[1, 4], [20, 60], "the same element"]
+        write_json_atomic(store.folder("live") / "status.json", {"schema": 1, "state": "finished", "epoch": 3})

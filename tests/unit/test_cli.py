@@ -346,7 +346,9 @@ def test_predict_a_folder_into_a_table_and_annotated_pictures(ask, finished_run,
     assert list(rows["run"]) == ["done"] * 3 and list(rows["face"].dropna()) == [1, 1]
     assert "is not a picture" in rows["problem"].dropna().item()
     made = sorted(p.name for p in drawn.iterdir())
-    assert made == ["0001-=b.png", "0002-a.png"] and Image.open(drawn / made[0]).size == (48, 48)
+    assert made == ["0001-=b.png", "0002-a.png"]
+    with Image.open(drawn / made[0]) as image:
+        assert image.size == (48, 48)
     patterns = json.loads(ask("predict", str(folder / "*b.png"), str(folder / "a.png"), "--json")[1])
     assert [Path(e["image"]).name for e in patterns] == ["=b.png", "a.png"]
 

@@ -6,6 +6,8 @@ picture (`augment.crop`), which costs less. All work is done at 24x24 pixels and
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -44,26 +46,24 @@ class ResidualBlock(nn.Module):
 
 def residual(config: ModelConfig, in_channels: int, num_classes: int) -> nn.Sequential:
     """`depth` residual blocks with 64, 128 and 256 channels on 24x24, 12x12 and 6x6 pixels; one linear layer."""
-    widths = [scaled(c, config.width) for c in _STAGES]
-    layers = _stem(in_channels, widths[0])
-    before = widths[0]
-    for stage, after in enumerate(widths):
-        layers += [nn.MaxPool2d(2)] if stage else []
-        for _ in range(config.depth):
-            layers.append(ResidualBlock(before, after))
-            before = after
-    return nn.Sequential(*layers, *_head(config, before, num_classes))
+    return _family(config, in_channels, num_classes, lambda before, after: [ResidualBlock(before, after)])
 
 
 def vgg(config: ModelConfig, in_channels: int, num_classes: int) -> nn.Sequential:
     """`depth` 3x3 convolutions with batch norm for each of 64, 128 and 256 channels (Simonyan & Zisserman, 2015); one linear layer."""
+    return _family(config, in_channels, num_classes, _conv)
+
+
+def _family(
+    config: ModelConfig, in_channels: int, num_classes: int, unit: Callable[[int, int], list[nn.Module]]
+) -> nn.Sequential:
+    """A stem, `depth` units at each of the three sizes, and the head. unit: layers from (channels before, channels after)."""
     widths = [scaled(c, config.width) for c in _STAGES]
-    layers = _stem(in_channels, widths[0])
-    before = widths[0]
+    before, layers = widths[0], _stem(in_channels, widths[0])
     for stage, after in enumerate(widths):
         layers += [nn.MaxPool2d(2)] if stage else []
         for _ in range(config.depth):
-            layers += _conv(before, after)
+            layers += unit(before, after)
             before = after
     return nn.Sequential(*layers, *_head(config, before, num_classes))
 

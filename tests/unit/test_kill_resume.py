@@ -10,7 +10,7 @@ from benchmarks.kill_resume import damage, differences, measure
 from tests.conftest import tiny_config
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_runs_killed_at_random_moments_end_as_the_undisturbed_one(store, tiny):
     config = tiny_config(model__name="compact", model__width=0.25, train__ema_decay=0.9, augment__flip=True)
     found = measure(store, config, kills=3, seed=1)

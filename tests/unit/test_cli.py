@@ -245,7 +245,9 @@ def test_rename_archive_and_delete(ask, ask_json, finished_run, store):
     assert [r["id"] for r in ask_json("runs", "list", "--archived")] == ["done"]
     ask_json("runs", "archive", "done", "--undo")
     assert ask("runs", "list")[1].splitlines()[1].startswith("done")
-    assert ask_json("runs", "delete", "done", "--yes") == {"id": "done", "deleted": True}
+    deleted = ask_json("runs", "delete", "done", "--yes")
+    assert deleted.pop("trash").startswith("done@")
+    assert deleted == {"id": "done", "deleted": True}
     assert store.ids() == []
 
 

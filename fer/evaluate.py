@@ -6,7 +6,6 @@ What answers is a `Scorer`: a run's network, or an ensemble's members together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def compute_logits(model: nn.Module, preprocess: Preprocess, images: torch.Tenso
 class Scorer:
     """What a run answers with: one network, or the networks of an ensemble's members, on one device.
 
-    temperatures: by which each member's logits are divided; `1.0` for a single network, whose logits stay as they are.
+    temperatures: by which each member's logits are divided; those of a single network stay as they are.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -65,7 +64,7 @@ class Scorer:
     def classes(self) -> tuple[str, ...]:
         return self.checkpoints[0].classes
 
-    @cached_property
+    @property
     def epoch(self) -> int:
         """The epoch that the weights are from; of an ensemble 1."""
         return self.checkpoints[0].epoch if len(self.checkpoints) == 1 else 1
@@ -75,8 +74,8 @@ class Scorer:
 
         Of several views or members: the logarithm of the mean of their probabilities, each member's calibrated.
         """
-        if len(self.checkpoints) == 1 and not self.tta:
-            return compute_logits(self.checkpoints[0].model, self.checkpoints[0].preprocess, images)
+        if len(self.checkpoints) == 1:
+            return self._one(self.checkpoints[0], images)
         probs = [
             softmax(self._one(checkpoint, images), temperature)
             for checkpoint, temperature in zip(self.checkpoints, self.temperatures, strict=True)

@@ -9,9 +9,7 @@ import streamlit as st
 from fer.config import AugmentConfig, Config
 from fer.errors import FerError
 from fer.ui.frame import plain
-from fer.ui.loaders import core_json_ready, core_json_soon
-
-_ASK_AGAIN_SECONDS = 0.5
+from fer.ui.loaders import await_core_json, core_json_soon
 
 
 def is_augmented(config: Config) -> bool:
@@ -35,14 +33,7 @@ def augmented_batch(config: Config) -> None:
         st.warning(plain(str(error)), icon=":material/warning:")
         return
     if answer is None:
-        _await(arguments)
+        await_core_json("Drawing the pictures.", *arguments)
         return
     st.image(base64.b64decode(answer["png"]))
     st.caption("First row: one training picture of each class. Below: what three training steps could make of it.")
-
-
-@st.fragment(run_every=_ASK_AGAIN_SECONDS)
-def _await(arguments: tuple[str, ...]) -> None:
-    st.caption(":material/hourglass_top: Drawing the pictures.")
-    if core_json_ready(*arguments):
-        st.rerun()

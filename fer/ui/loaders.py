@@ -25,6 +25,7 @@ from fer.files import PROJECT_ROOT
 from fer.runs import Metrics, Run
 
 _CORE_SECONDS = 120
+_ASK_AGAIN_SECONDS = 0.5
 _STARTED: dict[tuple[str, ...], Future[Any]] = {}
 _STARTED_LOCK = threading.Lock()
 
@@ -127,6 +128,14 @@ def core_json_ready(*arguments: str) -> bool:
     with _STARTED_LOCK:
         answer = _STARTED.get(arguments)
     return answer is None or answer.done()
+
+
+@st.fragment(run_every=_ASK_AGAIN_SECONDS)
+def await_core_json(doing: str, *arguments: str) -> None:
+    """Says what is being worked out, and runs the page again when `core_json_soon` has the answer."""
+    st.caption(f":material/hourglass_top: {doing}")
+    if core_json_ready(*arguments):
+        st.rerun()
 
 
 def _answer(answer: Future[Any], arguments: tuple[str, ...]) -> None:

@@ -17,13 +17,12 @@ from fer.recipes import RECIPES, changes_from
 from fer.ui.augmented import augmented_batch, is_augmented
 from fer.ui.frame import dark, plain
 from fer.ui.launch import Plan
-from fer.ui.loaders import core_json_ready, core_json_soon, load_dataset
+from fer.ui.loaders import await_core_json, core_json_soon, load_dataset
 from fer.ui.parts import chart
 from fer.ui.train_form import label, shown_value
 
 _MAX_CURVES = 6
 _MAX_COMMANDS = 8
-_ASK_AGAIN_SECONDS = 0.5
 _NO_LAYERS = {"pretrained", "weights"}  # settings of a network that change nothing in its layers
 
 
@@ -76,15 +75,7 @@ def network(plan: Plan) -> None:
     if answer:
         _draw_network(answer["model"])
     else:
-        _await_network(arguments)
-
-
-@st.fragment(run_every=_ASK_AGAIN_SECONDS)
-def _await_network(arguments: tuple[str, ...]) -> None:
-    """The page is there while a process of its own, which has torch to load, works out the layers."""
-    st.caption(":material/hourglass_top: Working out the layers.")
-    if core_json_ready(*arguments):
-        st.rerun()
+        await_core_json("Working out the layers.", *arguments)
 
 
 def augmentation(plan: Plan) -> None:

@@ -3,9 +3,10 @@
     python benchmarks/same_learning.py --data fer2013.zip
 
 From one initialisation and one order of the pictures, over 100 steps:
-- `max_loss_difference`: both loops in fp32, each on its own way. Adam divides each gradient by its own size, so that a
-  rounding in a gradient near zero becomes a whole step of a weight; `max_loss_difference_of_study` says how far the
-  study's loop departs from itself when it sums with another number of threads.
+- `max_loss_difference_plain`: both loops in fp32, the engine with `runtime.arithmetic=plain`, each on its own way.
+- `max_loss_difference`: the same with the engine's fast arithmetic, which rounds in other places. Adam divides each
+  gradient by its own size, so that a rounding in a gradient near zero becomes a whole step of a weight;
+  `max_loss_difference_of_study` says how far the study's loop departs from itself when it sums with another number of threads.
 - `max_loss_difference_fp64`: the same in double precision, where such roundings are too small to matter.
 - `max_loss_difference_one_step`, `max_gradient_difference_one_step`: both in fp32 from the weights that the study's loop
   has at each step; the gradient's relative to its norm.
@@ -100,11 +101,13 @@ def compare_steps(data: Dataset, pictures: Path, steps: int) -> dict[str, float]
     threads = resolve(config.runtime).threads
     with torch_threads(threads):
         study, engine = _study_losses(config, theirs), _engine_losses(config, ours)
+        plain = _engine_losses(with_settings(config, {"runtime.arithmetic": "plain"}), ours)
         double = _study_losses(config, theirs, torch.float64), _engine_losses(config, ours, torch.float64)
         one_step = _one_step_differences(config, theirs, ours)
     with torch_threads(1 if threads > 1 else 2):
         again = _study_losses(config, theirs)
     return {
+        "max_loss_difference_plain": _largest(study, plain),
         "max_loss_difference": _largest(study, engine),
         "max_loss_difference_of_study": _largest(study, again),
         "max_loss_difference_fp64": _largest(*double),

@@ -280,6 +280,10 @@ class RuntimeConfig(Section):
         "auto",
         description="Arithmetic of the training passes; auto takes bf16 where the processor has it in hardware. Validation is always fp32.",
     )
+    arithmetic: Literal["fast", "plain"] = Field(
+        "fast",
+        description="plain: the operations of PyTorch's own layers and optimizers in their own order, so that in fp32 a run gives the losses of a loop written by hand, digit for digit; slower. fast: the same functions, rounded in other places.",
+    )
     threads: int | None = Field(
         None,
         ge=1,

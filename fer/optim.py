@@ -18,19 +18,19 @@ _ADAMW_SIZE = 0.2  # root mean square of a usual update of AdamW
 
 def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of this config over all parameters; give each step's rate to it with `set_rate`."""
-    o, groups = config.optim, _groups(config, model)
+    o, groups, fused = config.optim, _groups(config, model), config.runtime.arithmetic == "fast"
     match o.name:
         case "sgd":
             nesterov = o.nesterov and o.momentum > 0
             return torch.optim.SGD(
-                groups, o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=nesterov, fused=True
+                groups, o.lr, momentum=o.momentum, weight_decay=o.weight_decay, nesterov=nesterov, fused=fused
             )
         case "muon":
             return Muon(groups, hidden_kernels(model), o.lr, o.momentum, o.nesterov, o.weight_decay)
         case "adamw":
-            return torch.optim.AdamW(groups, o.lr, weight_decay=o.weight_decay, fused=True)
+            return torch.optim.AdamW(groups, o.lr, weight_decay=o.weight_decay, fused=fused)
         case "adam":
-            return torch.optim.Adam(groups, o.lr, weight_decay=o.weight_decay, fused=True)
+            return torch.optim.Adam(groups, o.lr, weight_decay=o.weight_decay, fused=fused)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

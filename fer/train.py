@@ -106,7 +106,8 @@ class Learner:
         model = build_model(config.model, num_classes)
         if trained:
             load_first_weights(model, config.model)
-        model.to(device=runtime.device, memory_format=torch.channels_last)
+        is_fast = config.runtime.arithmetic == "fast"
+        model.to(device=runtime.device, memory_format=torch.channels_last if is_fast else torch.contiguous_format)
         preprocess = Preprocess.for_channels(config.model.channels)
         return cls(
             config,
@@ -117,7 +118,7 @@ class Learner:
             torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
             rarity(labels, num_classes).to(runtime.device) if config.train.balance == "loss" else None,
             copy.deepcopy(model).requires_grad_(False) if config.train.ema_decay else None,
-            fast_forward(model, preprocess) if runtime.device.type == "cpu" else None,
+            fast_forward(model, preprocess) if is_fast and runtime.device.type == "cpu" else None,
         )
 
     @property
@@ -171,6 +172,8 @@ class Learner:
         if self.fast and partner is None:
             return self.fast(images)
         inputs = self.preprocess(images)
+        if self.config.runtime.arithmetic == "plain":
+            inputs = inputs.contiguous()
         return self.model(inputs if partner is None else share * inputs + (1 - share) * inputs[partner])
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -511,14 +511,14 @@ def runs_stop(
 ) -> None:
     """Ask a run to stop: it finishes its step and saves, and can be resumed. One that waits is taken out of the queue."""
     access.require("stopping a run")
+    from fer import jobs
+
     store = RunStore()
     if together:
-        from fer import jobs
-
         stopped = jobs.stop_submission(store, run)
         _say(as_json, {"stopped": stopped}, f"asked {len(stopped)} runs to stop: {', '.join(stopped)}")
         return
-    state = store.request_stop(run)
+    state = jobs.stop(store, run)
     _say(as_json, _run_json(store.get(run)), f"{run} is {state}")
 
 

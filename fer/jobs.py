@@ -4,8 +4,9 @@ The queue is the set of run folders in state `queued`, oldest first. One detache
 `max_runs()` at a time; it is started on demand, outlives the browser and the dashboard, and ends when nothing is left to
 do. Each run is trained by a child process whose output goes to `train.log`, so that even its death leaves a trace.
 
-A worker that dies takes no run with it: its children train on, and the one that ends first starts another worker. What
-went down with the machine is queued again, in its old place, by the next worker that serves the store there.
+A worker that dies takes no run with it: its children train on, and the one that ends first starts another worker, which
+adopts the others: it counts them, and kills one that does not stop. What went down with the machine is queued again, in
+its old place, by the next worker that serves the store there.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ MAX_GRID = 200
 _CORES_A_RUN = 8  # more gain little: the networks are small
 _MAX_ADOPTIONS = 3  # of a run that goes down each time with the machine it trains on
 _STOP_SECONDS = 60.0  # that a run has to save after a request to stop, before it is killed
+_DEATH_SECONDS = 10.0  # within which a killed process lets go of its lock
 _LOOK_SECONDS = 0.2
+_START = ("runs", "start")  # the command that trains one run, before the run's id
 _STARTED: list[subprocess.Popen] = []  # kept so that a worker that ended is collected
 
 
@@ -101,9 +104,18 @@ def stop_submission(store: RunStore, run_id: str) -> list[str]:
     stopped = []
     for each in sorted(together, key=_turn, reverse=True):  # so that no worker takes the next one meanwhile
         with contextlib.suppress(RunError):  # ended or deleted since
-            store.request_stop(each.id)
+            stop(store, each.id)
             stopped.append(each.id)
     return stopped
+
+
+def stop(store: RunStore, run_id: str) -> str:
+    """Ask a run to stop, and see that a worker kills it if it does not; returns its new state. Raises RunError."""
+    state = store.request_stop(run_id)
+    if state == "stopping" and _trained_here(store.get(run_id)) and not worker_alive(store):
+        with contextlib.suppress(RunError):  # it was asked, and nearly every run does stop
+            ensure_worker(store)
+    return state
 
 
 def _data_facts(config: Config) -> dict[str, Any]:
@@ -296,9 +308,15 @@ def adoptable(runs: Iterable[Run]) -> list[Run]:
     """Those of the runs that a worker of this machine trained when both went down, and that may be tried again.
 
     A run that did so three times without ending an epoch between is left as lost: it may be what brings the machine down.
+    So is one that had been asked to stop.
     """
-    lost = [r for r in runs if r.state == "lost" and r.status.get("worker") == platform.node() and not r.shipped]
-    return [r for r in lost if _adoptions(r) < _MAX_ADOPTIONS]
+    lost = [r for r in runs if r.state == "lost" and _trained_here(r) and not r.shipped]
+    return [r for r in lost if _adoptions(r) < _MAX_ADOPTIONS and not (r.path / "stop").exists()]
+
+
+def _trained_here(run: Run) -> bool:
+    """Whether a worker of this machine started its training."""
+    return run.status.get("worker") == platform.node()
 
 
 def _adoptions(run: Run) -> int:
@@ -309,17 +327,19 @@ def _drain(store: RunStore, linger_seconds: float) -> int:
     slots = max_runs()
     started, idle_since = 0, time.monotonic()
     training: dict[Future[None], tuple[str, int]] = {}
+    adopted = [r.id for r in store.runs(archived=True) if _trained_here(r)]  # of the worker before, while they train
     # Ctrl-C reaches the children too, which then save and end: leaving the pool waits for them.
     with ThreadPoolExecutor(slots) as pool:
-        while training or time.monotonic() - idle_since < linger_seconds:
+        while training or adopted or time.monotonic() - idle_since < linger_seconds:
             for future in [f for f in training if f.done()]:
                 training.pop(future)
                 future.result()  # a defect of ours stays loud
                 idle_since = time.monotonic()
             mine = {run_id for run_id, _slot in training.values()}
+            adopted = [i for i in adopted if i not in mine and _trains_on(store, i)]
             run = _startable(store, mine, slots)
             if run is None:
-                time.sleep(_LOOK_SECONDS if training or linger_seconds > _LOOK_SECONDS else linger_seconds / 4)
+                time.sleep(_LOOK_SECONDS if training or adopted else min(_LOOK_SECONDS, linger_seconds / 4))
                 continue
             slot = min(set(range(slots)) - {slot for _id, slot in training.values()})
             training[pool.submit(_train_in_child, store, run, slot, slots)] = (run.id, slot)
@@ -337,6 +357,34 @@ def _startable(store: RunStore, mine: set[str], slots: int) -> Run | None:
     waits = [r for r in in_turn(runs) if r.id not in mine]
     adopted = [r for r in runs if r.state in ("running", "stopping") and r.status.get("worker") and r.id not in mine]
     return waits[0] if waits and len(mine) + len(adopted) < slots else None
+
+
+def _trains_on(store: RunStore, run_id: str) -> bool:
+    """Whether a run that a worker before this one started still trains; one that does not stop is killed."""
+    try:
+        run = store.get(run_id)
+    except RunError:
+        return False  # deleted meanwhile
+    if run.state != "stopping" or not _asked_long_ago(run.path / "stop"):
+        return run.state in ("running", "stopping")
+    if _kill_trainer(run):
+        _after(store, run_id, -signal.SIGKILL)
+    else:
+        print(f"{run_id} does not stop, and its process was not found. End it yourself.", flush=True)
+    return False
+
+
+def _kill_trainer(run: Run) -> bool:
+    """Kill the process that trains this run, found by its command and the lock that it has open; whether it is gone."""
+    lock = (run.path / "run.lock").resolve()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # ended meanwhile, or somebody else's
+            if process.cmdline()[-3:] == [*_START, run.id] and str(lock) in {f.path for f in process.open_files()}:
+                process.kill()
+    deadline = time.monotonic() + _DEATH_SECONDS
+    while is_locked(lock) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS / 4)
+    return not is_locked(lock)
 
 
 def carry_on(store: RunStore) -> None:
@@ -359,7 +407,7 @@ def _train_in_child(store: RunStore, run: Run, slot: int = 0, slots: int = 1) ->
         environment["FER_GPUS"] = ",".join(names)  # for a worker that this child may have to start
     try:
         with open(run.path / "train.log", "ab") as log:
-            code = _call([sys.executable, "-m", "fer", "runs", "start", run.id], log, environment, run.path / "stop")
+            code = _call([sys.executable, "-m", "fer", *_START, run.id], log, environment, run.path / "stop")
     except FileNotFoundError:
         return  # deleted before it began
     _after(store, run.id, code)

@@ -226,7 +226,7 @@ def _actions(store: RunStore, run: Run) -> None:
                 run,
                 "Stop",
                 ":material/stop_circle:",
-                lambda: store.request_stop(run.id),
+                lambda: jobs.stop(store, run.id),
                 help="It finishes its step and saves; you can resume it.",
             )
         if changes and jobs.waiting([run]):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -437,6 +439,87 @@ def test_a_run_that_does_not_stop_is_killed(store, make_run, monkeypatch):
     jobs._after(store, "a", code)
     assert store.get("a").state == "stopped"
     assert "did not save within" in store.get("a").status["error"]
+
+
+STUBBORN = """
+import platform, sys, time
+from fer.runs import RunStore, hold
+store, run_id = RunStore(), sys.argv[-1]
+with hold(store.folder(run_id) / "run.lock"):
+    store.write_status(run_id, {"state": "running", "worker": platform.node()})
+    time.sleep(120)
+"""
+
+
+@pytest.fixture
+def stubborn(store):
+    """`stubborn("id")`: the process of a worker that is gone, which trains this run and heeds no stop."""
+    started = []
+
+    def start(run_id: str, store=store) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "FER_RUNS_DIR": str(store.root)}
+        process = subprocess.Popen([sys.executable, "-c", STUBBORN, "runs", "start", run_id], env=environment)
+        started.append(process)
+        wait_for(lambda: store.get(run_id).state == "running")
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_an_adopted_run_that_does_not_stop_is_killed_and_the_next_one_starts(
+    store, make_run, pretend, stubborn, monkeypatch, tmp_path
+):
+    """A run of the same id in another store is left alone."""
+    monkeypatch.setattr(jobs, "_STOP_SECONDS", 0.5)
+    make_run("a")
+    shutil.copytree(store.root, tmp_path / "others")
+    process, other = stubborn("a"), stubborn("a", RunStore(tmp_path / "others"))
+    make_run("next")
+    trained = pretend()
+    worker = threading.Thread(target=lambda: work(store, linger_seconds=0.05))
+    worker.start()
+    time.sleep(1.0)
+    assert (worker.is_alive(), process.poll(), trained) == (True, None, [])
+    assert store.request_stop("a") == "stopping"
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    worker.join()
+    assert store.get("a").state == "stopped"
+    assert "did not save within" in store.get("a").status["error"]
+    assert trained == ["next"]
+    assert other.poll() is None
+
+
+def test_an_adopted_run_whose_process_cannot_be_found_is_left_alone(store, make_run, pretend, monkeypatch, capfd):
+    monkeypatch.setattr(jobs, "_STOP_SECONDS", 0.1)
+    monkeypatch.setattr(jobs, "_DEATH_SECONDS", 0.1)
+    make_run("a")
+    gone(store, "a")
+    with hold(store.root / "a" / "run.lock"):  # by this process, whose command is another one
+        store.request_stop("a")
+        time.sleep(0.2)
+        assert work(store, linger_seconds=0.05) == 0
+    assert "a does not stop, and its process was not found" in capfd.readouterr().out
+    assert store.get("a").state == "lost"
+    assert jobs.adoptable(store.runs()) == []  # it had been asked to stop
+
+
+def test_stopping_a_run_whose_worker_is_gone_calls_another(store, make_run, monkeypatch):
+    called = []
+    monkeypatch.setattr(jobs, "ensure_worker", called.append)
+    for run_id in ("by-hand", "orphan", "served", "waits"):
+        make_run(run_id)
+        if run_id != "waits":
+            gone(store, run_id, **({"worker": None} if run_id == "by-hand" else {}))
+    with contextlib.ExitStack() as locks:
+        for run_id in ("by-hand", "orphan", "served"):
+            locks.enter_context(hold(store.root / run_id / "run.lock"))
+        assert (jobs.stop(store, "by-hand"), jobs.stop(store, "waits"), called) == ("stopping", "stopped", [])
+        with hold(store.root / WORKER_LOCK):
+            assert (jobs.stop(store, "served"), called) == ("stopping", [])
+        assert (jobs.stop(store, "orphan"), called) == ("stopping", [store])
 
 
 def test_the_last_run_of_a_dead_worker_starts_another(store, make_run, monkeypatch):

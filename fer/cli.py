@@ -1066,7 +1066,7 @@ def _print_comparison(of: Any) -> None:
 def _row(run: Run) -> list[str]:
     return [
         run.id if run.name == run.id else f"{run.id} ({run.name})",
-        run.state,
+        f"{run.state}, damaged" if run.problems and run.state != "broken" else run.state,
         run.data_name,
         f"{len(run.metrics)}/{run.epochs}",
         f"{run.best['val_top1']:.2%} (epoch {run.best['epoch']})" if run.best else "-",

@@ -273,8 +273,11 @@ class Run:
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """The layer table, `num_params` and `multiply_adds`; empty where the trainer has not written it."""
-        return _read_object(f"{self.path}/model.json")
+        """The layer table, `num_params` and `multiply_adds`; empty where the trainer has not written it, and without a
+        count that is none."""
+        found = _read_object(f"{self.path}/model.json")
+        odd = [k for k in ("num_params", "multiply_adds") if not isinstance(found.get(k, 0), int)]
+        return {k: v for k, v in found.items() if k not in odd} if odd else found
 
     @property
     def reports(self) -> Mapping[str, Mapping[str, Any]]:
@@ -287,7 +290,8 @@ class Run:
 
     def report(self, split: str = "val", fingerprint: str | None = None) -> dict[str, Any] | None:
         """The report on a split of its own data, or of the data with that fingerprint; None where there is none."""
-        return self.reports.get(fingerprint or self.fingerprint, {}).get(split)
+        found = self.reports.get(fingerprint or self.fingerprint, {}).get(split)
+        return found if isinstance(found, dict) else None
 
     def temperature(self, *, tta: bool = False) -> float:
         """By which to divide its logits so that its probabilities say how often it is right; 1 where none was fitted."""

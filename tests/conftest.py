@@ -109,6 +109,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one finished run 'done' of a very small network. To be copied, not changed."""
+    from fer.jobs import create_run
+    from fer.train import fit
+
+    root = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_RUNS_DIR", str(root / "runs"))
+        patch.setenv("FER_DATA_DIR", str(root / "data"))
+        dataset.save(draw_blobs())
+        config = tiny_config(model__name="compact", model__channels="grey", model__width=0.25, train__epochs=2)
+        create_run(RunStore(), config, recipe=None, run_id="done")
+        fit(RunStore(), "done")
+    return root / "runs"
+
+
 @pytest.fixture
 def finished_run(trained: Path, store: RunStore, tiny: Dataset) -> Run:
     """A copy of the finished run 'done' in the test's own store, with its data set prepared."""

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from fer import access
 from fer.config import flatten
 from fer.experiments import Group, data_label, figures, settings_rows
 from fer.plots.curves import short
@@ -16,7 +17,7 @@ from fer.runs import Run, RunStore
 from fer.ui import notes
 from fer.ui.frame import dark
 from fer.ui.loaders import shown
-from fer.ui.parts import STATE_SIGNS, chart, csv_button, own_changes
+from fer.ui.parts import STATE_SIGNS, chart, csv_button, own_changes, state_cell
 
 _POINTS = (
     "best_val_top1",
@@ -67,8 +68,9 @@ def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> 
                 key=f"columns-{len(usual)}",
                 label_visibility="collapsed",
             )
-        with st.popover("Rename, tag, pin, delete", icon=":material/edit:"):
-            _edit(store, [r for g in groups for r in g.runs])
+        if access.may_change():
+            with st.popover("Rename, tag, pin, delete", icon=":material/edit:"):
+                _edit(store, [r for g in groups for r in g.runs])
     chosen = st.dataframe(
         _on_screen(raw),
         column_config=columns,
@@ -280,5 +282,5 @@ def _row(run: Run) -> dict[str, Any]:
         "seed": run.config.seed if run.config else None,
         "data": data_label(run),
         "tags": ", ".join(run.notes.tags),
-        "state": f"{STATE_SIGNS[run.state]} {run.state}",
+        "state": state_cell(run),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +31,7 @@ from fer.plots.evaluation import (
 from fer.runs import TTA, Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, shown
-from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label
+from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label, whole_report
 from fer.verdicts import SavedLogits, read_logits, verdicts
 
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
@@ -569,7 +568,7 @@ def _runs(listed: Sequence[Run]) -> list[Run]:
     reported, others = [], []
     for run in listed:
         # Of a run that can be evaluated again, the reports need not be read to list it.
-        if run.has_reports and (run.has_weights or any(_whole(report) for report in _all_reports(run))):
+        if run.has_reports and (run.has_weights or any(whole_report(report) for report in _all_reports(run))):
             reported.append(run)
         elif run.has_weights:
             others.append(run)
@@ -585,7 +584,7 @@ def _ranked(runs: list[Run]) -> list[Run]:
 
 def _saved(run: Run, name: str, split: str) -> dict[str, Any] | None:
     report = run.report(split, _fingerprint(run, name))
-    return report if _whole(report) else None
+    return report if whole_report(report) else None
 
 
 def _all_reports(run: Run) -> list[Any]:
@@ -597,20 +596,6 @@ def _newer(saved: dict[str, Any] | None, fresh: dict[str, Any] | None) -> dict[s
     if saved is None or fresh is None:
         return saved or fresh
     return fresh if fresh["epoch"] > saved.get("epoch", 0) else saved
-
-
-def _whole(report: Any) -> bool:
-    """Whether a report read from disk has what the page shows; files can be edited and damaged."""
-    try:
-        size = len(report["classes"])
-        matrix, rows = report["confusion_matrix"], report["per_class"].values()
-        numbers = [report[key] for key in ("n", "loss", "top1", "macro_f1")]
-        numbers += [row[key] for key in ("precision", "recall", "f1", "n") for row in rows]
-        numbers += [cell for cells in matrix for cell in cells]
-        square = len(matrix) == len(rows) == size and all(len(cells) == size for cells in matrix)
-        return square and all(map(math.isfinite, numbers))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return False
 
 
 def _is_stale(run: Run, report: Mapping[str, Any]) -> bool:
@@ -649,7 +634,7 @@ def _datasets(run: Run) -> list[str]:
 
 def _classes(run: Run) -> tuple[str, ...]:
     for report in _all_reports(run):
-        if _whole(report):
+        if whole_report(report):
             return tuple(report["classes"])
     return _classes_of(run.data_name) if run.data_name in dataset.available() else CLASSES
 

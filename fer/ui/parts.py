@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -66,6 +67,12 @@ def state_badge(state: str) -> None:
     st.badge(state, icon=STATE_ICONS[state], color=_STATE_COLOURS.get(state, "gray"))
 
 
+def state_cell(run: Run) -> str:
+    """A state for a table's cell: its sign and word, and that something of the folder is damaged where it is."""
+    damaged = ", damaged" if run.problems and run.state != "broken" else ""
+    return f"{STATE_SIGNS[run.state]} {run.state}{damaged}"
+
+
 def run_label(run: Run) -> str:
     """A run in a picker: its name, its data, and its best figure."""
     best = f", best val top-1 {percent(run.best['val_top1'])}" if run.best else ""
@@ -83,6 +90,20 @@ def own_changes(run: Run) -> str:
 def recipe_title(run: Run) -> str:
     """The recipe's title, such as 'Step decay'; fit for Markdown."""
     return RECIPES[run.recipe].title if run.recipe in RECIPES else plain(run.recipe)
+
+
+def whole_report(report: Any) -> bool:
+    """Whether a report read from disk has what the pages show; files can be edited and damaged."""
+    try:
+        size = len(report["classes"])
+        matrix, rows = report["confusion_matrix"], report["per_class"].values()
+        numbers = [report.get("epoch", 0), *(report[key] for key in ("n", "loss", "top1", "macro_f1"))]
+        numbers += [row[key] for key in ("precision", "recall", "f1", "n") for row in rows]
+        numbers += [cell for cells in matrix for cell in cells]
+        square = len(matrix) == len(rows) == size and all(len(cells) == size for cells in matrix)
+        return square and all(map(math.isfinite, numbers))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
 
 
 def data_notes(runs: list[Run], *, remarks: bool = False) -> None:

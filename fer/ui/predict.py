@@ -30,7 +30,7 @@ from fer.results import as_csv, harmless_rows, result_rows
 from fer.runs import Run, RunStore, by_merit
 from fer.ui.frame import plain
 from fer.ui.loaders import load_dataset, shown
-from fer.ui.parts import data_notes, percent, pick_run
+from fer.ui.parts import data_notes, percent, pick_run, whole_report
 from fer.ui.predict_face import Opinion, face_card
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only once there is a picture to ask about
@@ -567,8 +567,8 @@ def responsible_use(run: Run | None = None) -> None:
             "- **What it is not for.** Judging people. Inferring emotions at work and in schools has been banned in the European Union since February 2025 (AI Act, Article 5(1)(f)), except for medical and safety reasons.\n"
             "- **Your photos.** They stay in memory for this session, are written nowhere, and no other session can see them."
         )
-        by_class = ((run.report("val") if run else None) or {}).get("per_class")
-        if by_class and run:
+        report = run.report("val") if run else None
+        if run and report and whole_report(report):
             st.markdown(
                 f"**How good {plain(run.name)} is by class,** on the validation pictures of {plain(run.data_name)}:"
             )
@@ -578,6 +578,6 @@ def responsible_use(run: Run | None = None) -> None:
                     "right when it says so (precision)": percent(row["precision"], 0),
                     "found of all such faces (recall)": percent(row["recall"], 0),
                 }
-                for c, row in by_class.items()
+                for c, row in report["per_class"].items()
             }
             st.table(pd.DataFrame.from_dict(table, orient="index"))

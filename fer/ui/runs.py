@@ -19,7 +19,6 @@ from fer.ui import notes
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import drawn, shown
 from fer.ui.parts import (
-    STATE_SIGNS,
     chart,
     data_notes,
     duration,
@@ -28,6 +27,7 @@ from fer.ui.parts import (
     recipe_title,
     run_label,
     state_badge,
+    state_cell,
 )
 
 _EVERY_SECONDS = 2.0  # between two looks while something trains
@@ -377,7 +377,7 @@ def _run_curves(runs: Sequence[Run], *, dark: bool) -> go.Figure:
 def _row(run: Run) -> dict[str, object]:
     return {
         "run": run.name,
-        "state": f"{STATE_SIGNS[run.state]} {run.state}",
+        "state": state_cell(run),
         "progress": 100 * run.progress,
         "best": 100 * run.best["val_top1"] if run.best else None,
         "last": 100 * run.last["val_top1"] if run.last else None,

@@ -402,6 +402,13 @@ def test_run_without_an_epoch_says_that_curves_will_come(open_page) -> None:
     assert not at.get("plotly_chart")
 
 
+def test_a_layer_table_whose_counts_are_none_is_shown_without_them(open_page, study) -> None:
+    path = RunStore().root / "baseline" / "model.json"
+    path.write_text(json.dumps({"num_params": [3], "multiply_adds": "x"}))
+    at = open_page("compare", run="baseline")
+    assert not at.exception and at.dataframe
+
+
 def test_damaged_line_of_metrics_is_named(open_page) -> None:
     add("torn", [0.3, 0.4])
     with open(RunStore().root / "torn" / "metrics.jsonl", "a") as file:

@@ -22,6 +22,8 @@ CHANGES = (
     "Launch 1 run",
     "Import",
     "Pin to the top",
+    "Rename",
+    "Bring it back",
 )
 
 
@@ -53,13 +55,14 @@ def log_in(monkeypatch):
     return log
 
 
-@pytest.mark.parametrize("page", ["data", "train", "runs"])
+@pytest.mark.parametrize("page", PAGES)
 def test_read_only_hides_everything_that_changes(open_page, a_store, monkeypatch, page) -> None:
     monkeypatch.setenv("FER_READ_ONLY", "1")
     at = open_page(page, run="mine")
     assert not at.exception
     assert "Only looking." in " ".join(c.value for c in at.sidebar.caption)
-    assert [b.label for b in at.button if b.label in CHANGES or b.label.startswith(("Launch", "Stop"))] == []
+    assert [b.label for b in at.button if b.label in CHANGES or b.label.startswith(("Launch", "Stop", "Make"))] == []
+    assert not [t for t in at.text_input if t.label in ("Name", "Tags")]
     assert not [e for e in at.get("page_link") if "Clone" in e.proto.label]
     assert page != "data" or "Import a data set" not in said(at)
 

@@ -88,6 +88,16 @@ def test_a_run_with_damaged_weights_is_a_sentence_and_another_can_be_chosen(open
     assert "damaged" in at.error[0].value and at.selectbox
 
 
+def test_a_damaged_report_by_class_hides_that_table_only(open_page, finished_run) -> None:
+    path = finished_run.path / "report.json"
+    content = path.read_text()
+    assert "by class" in said(open_page("predict"))
+    path.write_text(content.replace('"precision"', '"prec"'))
+    at = open_page("predict")
+    assert not at.exception and "by class" not in said(at)
+    assert "What it says." in said(at)
+
+
 def test_a_broken_run_is_not_offered(open_page, finished_run, store) -> None:
     (store.root / "broken").mkdir()
     (store.root / "broken" / "config.json").write_text("{")

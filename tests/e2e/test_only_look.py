@@ -46,16 +46,33 @@ def test_read_only_shows_runs_and_offers_no_change(serve, page: Page, monkeypatc
     expect(page.get_by_text("Only looking.").first).to_be_visible()
     for label in ("Archive", "More", "Delete", "Resume", "Clone"):
         expect(page.get_by_text(label, exact=True)).to_have_count(0)
-    page.goto(f"{server.url}/train")
-    expect(page.get_by_text("Nothing can be launched from here.").first).to_be_visible()
+    page.goto(f"{server.url}/compare")
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    expect(page.get_by_text("Rename, tag, pin, delete", exact=True)).to_have_count(0)
     assert sorted(p for p in server.store.rglob("*")) == before
 
 
-def test_a_deep_link_into_a_cold_server_meets_the_login_first(serve, page: Page, tmp_path, monkeypatch) -> None:
+def test_a_deep_link_to_train_into_a_cold_server_that_is_read_only_launches_nothing(
+    serve, page: Page, monkeypatch
+) -> None:
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    server = serve()
+    page.goto(f"{server.url}/train?clone=baseline&set=train.epochs=1")
+    expect(page.get_by_text("Nothing can be launched from here.").first).to_be_visible()
+    expect(page.get_by_role("button", name="Launch")).to_have_count(0)
+    assert not (server.store / ".worker.log").exists()
+
+
+@pytest.mark.parametrize(
+    "link", ["compare?run=baseline&run=step-decay", "train?clone=baseline", "predict?run=baseline"]
+)
+def test_a_deep_link_into_a_cold_server_meets_the_login_first(
+    serve, page: Page, tmp_path, monkeypatch, link: str
+) -> None:
     (tmp_path / "secrets.toml").write_text(SECRETS)
     monkeypatch.setenv("STREAMLIT_SECRETS_FILES", str(tmp_path / "secrets.toml"))
     server = serve()
-    page.goto(f"{server.url}/compare?run=baseline&run=step-decay")
+    page.goto(f"{server.url}/{link}")
     expect(page.get_by_role("button", name="Log in")).to_be_visible()
     expect(page.get_by_text("baseline")).to_have_count(0)
     expect(page.get_by_text("Predict", exact=True)).to_have_count(0)

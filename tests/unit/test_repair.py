@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fer.data import dataset
 from fer.errors import FerError
 from fer.evaluate import evaluate_run
-from fer.jobs import create_run
 from fer.repair import Finding, check_store
 from fer.runs import STATES, Run, RunStore, by_merit, hold
-from fer.train import fit
-from tests.conftest import draw_blobs, tiny_config
+from tests.mutations import FILES, MUTATIONS
 
 
 def named(found: list[Finding]) -> set[str]:
@@ -134,47 +129,8 @@ def test_a_flipped_bit_that_still_reads_well_is_seen_by_its_checksum(store, fini
 
 # A thousand mutations
 
-FILES = (
-    "config.json", "status.json", "model.json", "metrics.jsonl", "notes.json", "report.json", "checksums.json",
-    "best.safetensors", "last.safetensors", "logits-val.npz", "resume.pt", "train.log",
-)  # fmt: skip
-
-
-def truncated(content: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
-    return content[: rng.randrange(len(content))]
-
-
-def flipped(content: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 8))):
-        changed[rng.randrange(min(len(content), 20_000))] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
-def swapped(_content: bytes, rng: random.Random, others: list[bytes]) -> bytes:
-    return rng.choice(others)
-
-
-def other_version(content: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
-    """A newer schema, a value of another type, or a key that is gone; what is no JSON object gets a line of another kind."""
-    try:
-        value = json.loads(content)
-    except ValueError:
-        return content + rng.choice((b"{}\n", b"[1]\n", b"\xff\xfe", b'{"schema": 99}\n'))
-    key = rng.choice(list(value))
-    choice = rng.randrange(3)
-    if choice == 0:
-        value["schema"] = 99
-    elif choice == 1:
-        value[key] = rng.choice((None, [], {}, "x", -1, 1e308, {"a": {"a": []}}, ["<b>"], True))
-    else:
-        del value[key]
-    return json.dumps(value).encode()
-
-
 # A date in the zip's directory, a space between JSON's tokens, true for 1: the content that is read is the same.
 HARMLESS = {("logits-val.npz", "flipped"), ("checksums.json", "flipped"), ("checksums.json", "other_version")}
-MUTATIONS: tuple[Callable[..., bytes], ...] = (truncated, flipped, swapped, other_version)
 
 
 def look_at_everything(store: RunStore) -> Run:
@@ -209,20 +165,6 @@ def look_at_everything(store: RunStore) -> Run:
     for row in run.metrics:
         float(row["val_top1"])
     return run
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    """A store with one finished run 'done' of a very small network. To be copied, not changed."""
-    root = tmp_path_factory.mktemp("small")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FER_RUNS_DIR", str(root / "runs"))
-        patch.setenv("FER_DATA_DIR", str(root / "data"))
-        dataset.save(draw_blobs())
-        config = tiny_config(model__name="compact", model__channels="grey", model__width=0.25, train__epochs=2)
-        create_run(RunStore(), config, recipe=None, run_id="done")
-        fit(RunStore(), "done")
-    return root / "runs"
 
 
 @pytest.mark.parametrize("seed", range(10))

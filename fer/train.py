@@ -13,7 +13,7 @@ import gc
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ class TrainState:
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0  # spent on this epoch so far
-    best_epoch: int = 0
+    best_epoch: int = 0  # the first with the highest validation top-1; 0: none has ended
     best_top1: float = -1.0
     finite_steps: torch.Tensor | None = None  # (): this epoch's steps up to the first whose loss is no number
     history: list[Mapping[str, Any]] = field(default_factory=list)
@@ -236,12 +236,6 @@ def rarity(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """(num_classes,) float32: n / (num_classes * count) of each class, 1 where all are equally frequent; 0 for one that is absent."""
     counts = torch.bincount(labels, minlength=num_classes).to(torch.float32)
     return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp(min=1)), 0.0)
-
-
-def epochs_since_best(history: Sequence[Mapping[str, Any]]) -> int:
-    """How many epochs ended since the first with the highest validation top-1; 0 where the last is that, or none ended."""
-    tops = [row["val_top1"] for row in history]
-    return len(tops) - 1 - tops.index(max(tops)) if tops else 0
 
 
 def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
@@ -389,7 +383,7 @@ class _Fit:
 
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience
-        return patience is not None and epochs_since_best(self.state.history) >= patience
+        return patience is not None and self.state.epoch - self.state.best_epoch >= patience
 
     def _order(self) -> torch.Tensor:
         """The pictures of the epoch that the state stands in, in the order of their turn: (n,) on the CPU."""

@@ -21,7 +21,7 @@ from fer.jobs import create_run
 from fer.models import build_model
 from fer.models.summary import summarise
 from fer.recipes import RECIPES, get_recipe
-from fer.train import Learner, Watcher, balanced_order, epochs_since_best, fit, rarity
+from fer.train import Learner, Watcher, balanced_order, fit, rarity
 
 LABELS = torch.tensor([0] * 60 + [1] * 20 + [2] * 20)
 CPU = Runtime(torch.device("cpu"), "fp32", 1)
@@ -152,18 +152,16 @@ def test_without_hidden_layers_one_linear_layer_is_left():
     assert [(m.in_features, m.out_features) for m in model if isinstance(m, nn.Linear)] == [(512, 7)]
 
 
-def test_epochs_since_best_counts_from_the_first_of_equals():
-    def since(*tops: float) -> int:
-        return epochs_since_best([{"val_top1": top} for top in tops])
-
-    assert [since(), since(0.3), since(0.3, 0.2), since(0.3, 0.3), since(0.2, 0.4, 0.3, 0.4), since(0.1, 0.2)] == [
-        0,
-        0,
-        1,
-        1,
-        2,
-        0,
-    ]
+@pytest.mark.parametrize(
+    ("tops", "epochs"),
+    [((0.3, 0.2, 0.3, 0.9), 3), ((0.2, 0.4, 0.3, 0.4, 0.9), 4), ((0.1, 0.2, 0.3, 0.3, 0.4, 0.5), 6)],
+)
+def test_patience_counts_from_the_first_of_equals(store, make_run, monkeypatch, tops, epochs):
+    """The validation's answers are put in its place."""
+    make_run("a", train__epochs=len(tops), train__patience=2, model__name="compact", model__width=0.25)
+    answers = iter(tops)
+    monkeypatch.setattr(training, "top1", lambda *_: next(answers))
+    assert [row["val_top1"] for row in fit(store, "a").metrics] == list(tops[:epochs])
 
 
 def test_early_stopping_ends_the_run_and_keeps_the_best_weights(store, make_run):

@@ -39,6 +39,8 @@ class DataConfig(Section):
     )
 
 
+# The study's networks: with hidden linear layers, and without batch norm unless it is asked for
+STUDY_NETWORKS = ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")
 # torchvision's networks, for transfer learning
 TRANSFER = ("alexnet", "resnet18", "resnet34", "resnet50", "mobilenet-v3", "efficientnet-b0", "convnext-tiny")
 
@@ -74,11 +76,11 @@ class ModelConfig(Section):
         2, ge=1, le=6, description="residual: blocks at each of its three sizes; vgg: convolutions at each."
     )
     hidden_layers: int = Field(
-        2, ge=0, le=2, description="Linear layers before the last one. Only the study's networks have them."
+        2, ge=0, le=2, description="Linear layers before the last one. Only the study's networks take them."
     )
     batch_norm: bool = Field(
         False,
-        description="Batch norm after each convolution (Ioffe & Szegedy, 2015). Only the study's networks ask: the others have it, whatever stands here.",
+        description="Batch norm after each convolution (Ioffe & Szegedy, 2015). Only the study's networks take it; the others have theirs anyway.",
     )
     dropout: float = Field(
         0.0,
@@ -442,7 +444,17 @@ def with_settings(config: Config, changes: Mapping[str, Any]) -> Config:
         for section in sections:
             target = target[section]
         target[last] = value
-    return read_config(content)
+    changed = read_config(content)
+    _refuse_ignored(changed.model)
+    return changed
+
+
+def _refuse_ignored(model: ModelConfig) -> None:
+    """Raises ConfigError for what the network would ignore. Not for a run that is read: one with such settings stays usable."""
+    if model.name not in STUDY_NETWORKS and (model.hidden_layers != 2 or model.batch_norm):
+        raise ConfigError(
+            f"model.hidden_layers is {model.hidden_layers} and model.batch_norm is {str(model.batch_norm).lower()}, but {model.name} takes neither: set them to 2 and false, or model.name to one of {', '.join(STUDY_NETWORKS)}."
+        )
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

@@ -14,7 +14,17 @@ from typing import Any
 
 import streamlit as st
 
-from fer.config import SETTINGS, TAKES_CROPS, TRANSFER, Config, Setting, flatten, parse_assignments, with_settings
+from fer.config import (
+    SETTINGS,
+    STUDY_NETWORKS,
+    TAKES_CROPS,
+    TRANSFER,
+    Config,
+    Setting,
+    flatten,
+    parse_assignments,
+    with_settings,
+)
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
@@ -31,7 +41,6 @@ SECTIONS = {
     "schedule": "Schedule",
     "runtime": "Device and precision",
 }
-_STUDYS = ("baseline", "grouped-conv", "depthwise-conv", "dilated-conv")
 # A setting here means something only where the other one has one of these values.
 _USED_WITH = {
     "schedule.step_size": ("schedule.name", ("step",)),
@@ -46,8 +55,8 @@ _USED_WITH = {
     "optim.momentum": ("optim.name", ("sgd", "muon")),
     "optim.nesterov": ("optim.name", ("sgd", "muon")),
     "optim.layer_decay": ("model.name", TRANSFER),
-    "model.hidden_layers": ("model.name", _STUDYS),
-    "model.batch_norm": ("model.name", _STUDYS),
+    "model.hidden_layers": ("model.name", STUDY_NETWORKS),
+    "model.batch_norm": ("model.name", STUDY_NETWORKS),
     "model.width": ("model.name", tuple(n for n in SETTINGS["model.name"].choices if n not in TRANSFER)),
     "model.input_side": ("model.name", TRANSFER),
     "model.pretrained": ("model.name", TRANSFER),

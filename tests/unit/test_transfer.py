@@ -16,7 +16,7 @@ from torchvision.models._api import WeightsEnum
 from fer import train as training
 from fer.checkpoint import load_checkpoint
 from fer.cli import main
-from fer.config import TRANSFER, Config, ModelConfig, with_settings
+from fer.config import TRANSFER, Config, ModelConfig, read_config, with_settings
 from fer.cost import estimate
 from fer.device import Runtime
 from fer.errors import CheckpointError, ConfigError
@@ -135,12 +135,23 @@ def test_the_table_of_networks_says_what_each_takes(capsys):
         ({"model.weights": "a.pth"}, r"no weights for baseline.*model\.weights=none"),
         ({"train.freeze_epochs": 2}, r"train\.freeze_epochs is 2.*baseline has no backbone"),
         ({"optim.layer_decay": 0.5}, r"optim\.layer_decay is 0\.5.*baseline has no backbone"),
+        ({"model.name": "compact", "model.batch_norm": True}, r"model\.batch_norm is true, but compact takes neither"),
+        ({"model.name": "vgg", "model.hidden_layers": 0}, r"model\.hidden_layers is 0 .*vgg takes neither.*baseline"),
         ({"model.name": "resnet18", "train.freeze_epochs": 2}, r"begins at random and would stay so"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, said):
     with pytest.raises(ConfigError, match=said):
         with_settings(Config(), changes)
+
+
+def test_a_run_of_before_with_settings_that_its_network_ignores_is_still_read():
+    content = Config().model_dump(mode="json")
+    content["model"] |= {"name": "compact", "batch_norm": True}
+    assert read_config(content).model.batch_norm
+    with pytest.raises(ConfigError, match="compact takes neither: set them to 2 and false"):
+        with_settings(read_config(content), {"seed": 1})
+    assert with_settings(read_config(content), {"model.batch_norm": False}).model.name == "compact"
 
 
 def test_a_path_is_kept_whole_and_an_empty_one_is_none(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make app    install what the app needs and start the dashboard on http://127.0.0.1:8501"
 	@echo "make test   install what the tests need, lint, run unit, app and browser tests"
-	@echo "make test-slow  what takes long or needs optional packages: exports opened by TensorBoard and MLflow, long fault tests"
+	@echo "make test-slow  what takes long or needs optional packages: exports opened by TensorBoard and MLflow, long fault tests, many visitors"
 	@echo "make lint | unit | apptest | e2e   one part of make test"
 	@echo "make clean  remove the virtual environment and caches; runs and data stay"
 
@@ -36,6 +36,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests -m "not slow"
 
 test-slow: $(VENV)/export.stamp
+	$(BIN)/python -m tests.e2e.install_browser
 	FER_REQUIRE_EXPORT=1 $(BIN)/python -m pytest tests -m slow
 
 lint: $(VENV)/dev.stamp
@@ -43,14 +44,14 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 
 unit: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -m "not slow"
 
 apptest: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest tests/app
+	$(BIN)/python -m pytest tests/app -m "not slow"
 
 e2e: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.e2e.install_browser
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -m "not slow"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -15,39 +15,27 @@ import contextlib
 import json
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import psutil
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.sync.client import ClientConnection, connect
-
+from benchmarks.dashboard import PAGES, Server, open_browser, serve, visit
 from benchmarks.generated_store import DATA_SETS, epoch_row, random_pictures, write_live_run, write_store
 from fer.data import dataset
-from fer.files import PROJECT_ROOT
 from fer.runs import RunStore, hold
 
-PAGES = ("home", "data", "train", "runs", "compare", "evaluate", "predict")
 LIVE_PAGES = ("runs", "home", "compare")
 _COMPARED = 12
 _LIVE_RUN = "live-run"
 _EPOCH_SECONDS = 5.0
 _SETTLE_SECONDS = 4.0
-_BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
 def main() -> None:
@@ -83,13 +71,13 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for view, request in views.items():
         figures |= {f"{view}_cold_seconds": _cold(folder / "server.log", *request, arguments.cold_turns)}
         _say(f"{view}: cold {figures[f'{view}_cold_seconds']:.2f} s")
-    with _serve(folder / "server.log") as server:
+    with serve(folder / "server.log") as server:
         for view, request in views.items():
             figures |= {f"{view}_{key}": value for key, value in _warm(server, *request, arguments.turns).items()}
             _say(f"{view}: warm {figures[f'{view}_warm_seconds']:.3f} s")
         figures["server_memory_mb"] = server.memory_mb()
         figures |= _paint(server, views, arguments)
-    with _serve(folder / "server.log") as server:
+    with serve(folder / "server.log") as server:
         figures |= _live(server, RunStore(store), chosen, arguments)
     from benchmarks import machine  # imports torch, which the measured processes shall not have to share a core with
 
@@ -112,131 +100,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# --- the server ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running dashboard."""
-
-    port: int
-    process: psutil.Process
-
-    def url(self, page: str, query: str = "") -> str:
-        """A page's address."""
-        return f"http://127.0.0.1:{self.port}/{'' if page == 'home' else page}{'?' + query if query else ''}"
-
-    def memory_mb(self) -> float:
-        """What the process holds now, MB."""
-        return self.process.memory_info().rss / 1e6
-
-    def cpu_seconds(self) -> float:
-        """The processor time that it has used."""
-        times = self.process.cpu_times()
-        return times.user + times.system
-
-
-@contextlib.contextmanager
-def _serve(log: Path) -> Iterator[Server]:
-    """A dashboard on a free port, ready to answer; ended with the body."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
-    with open(log, "wb") as out:
-        process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    server = Server(port, psutil.Process(process.pid))
-    try:
-        deadline = time.monotonic() + 60
-        while not _healthy(server):
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise SystemExit(f"The dashboard did not start: {log.read_text()[-2000:]}")
-            time.sleep(0.1)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-    if "Traceback" in log.read_text():
-        raise SystemExit(f"A page failed while it was measured: {log.read_text()[-3000:]}")
-
-
-def _healthy(server: Server) -> bool:
-    try:
-        with urllib.request.urlopen(server.url("_stcore/health"), timeout=2):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-# --- a session, as the browser has one -------------------------------------------------------------------------------
-
-
-@dataclass
-class Session:
-    """One visitor on one page. seconds: from the request to the script's end; timers: `{fragment: seconds}`."""
-
-    connection: ClientConnection
-    page: str
-    query: str
-    timers: dict[str, float] = field(default_factory=dict)
-    received: int = 0
-
-    def run(self, fragment: str = "") -> float:
-        """Ask for the script, or for one fragment of it, and take in what it sends; returns the seconds."""
-        request = BackMsg()
-        request.rerun_script.query_string = self.query
-        request.rerun_script.page_name = "" if self.page == "home" else self.page
-        request.rerun_script.fragment_id = fragment
-        request.rerun_script.is_auto_rerun = bool(fragment)
-        began = time.perf_counter()
-        self.connection.send(request.SerializeToString())
-        self.received = 0
-        while not self._take(self.connection.recv(timeout=60)):
-            pass
-        return time.perf_counter() - began
-
-    def _take(self, content: bytes) -> bool:
-        """One message of the server; returns whether it says that the script has finished."""
-        self.received += len(content)
-        message = ForwardMsg.FromString(content)
-        if message.HasField("new_session") and not message.metadata.run.fragment_ids:
-            self.timers.clear()  # the whole script runs, perhaps since a fragment asked for it
-        if message.HasField("auto_rerun"):
-            self.timers[message.auto_rerun.fragment_id] = message.auto_rerun.interval
-        ended = message.WhichOneof("type") == "script_finished"
-        return ended and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
-
-    def settle(self) -> None:
-        """Wait for what the page works out in the background, for which it asks several times a second."""
-        while any(every < 1 for every in self.timers.values()):
-            self.keep_open(1.0)
-
-    def keep_open(self, seconds: float) -> None:
-        """Answer the page's timers for a while, as a browser does."""
-        until = time.monotonic() + seconds
-        due = {f: time.monotonic() + every for f, every in self.timers.items()}
-        while due and min(due.values()) < until:
-            fragment = min(due, key=due.__getitem__)
-            time.sleep(max(0.0, due[fragment] - time.monotonic()))
-            self.run(fragment)
-            now = time.monotonic()
-            due = {f: due[f] if f in due and f != fragment else now + every for f, every in self.timers.items()}
-        time.sleep(max(0.0, until - time.monotonic()))
-
-
-@contextlib.contextmanager
-def _visit(server: Server, page: str, query: str) -> Iterator[Session]:
-    address = f"ws://127.0.0.1:{server.port}/_stcore/stream"
-    with connect(address, subprotocols=["streamlit"], max_size=None) as connection:
-        yield Session(connection, page, query)
-
-
 def _cold(log: Path, page: str, query: str, turns: int) -> float:
     """The median over servers of their first request."""
     seconds = []
     for _ in range(turns):
-        with _serve(log) as server, _visit(server, page, query) as session:
+        with serve(log) as server, visit(server, page, query) as session:
             seconds.append(session.run())
     return statistics.median(seconds)
 
@@ -244,11 +112,11 @@ def _cold(log: Path, page: str, query: str, turns: int) -> float:
 def _warm(server: Server, page: str, query: str, turns: int) -> dict[str, float]:
     """Medians of new sessions and of re-runs, after a first visit, and what a session is sent."""
     new, again = [], []
-    with _visit(server, page, query) as session:
+    with visit(server, page, query) as session:
         session.run()
         session.settle()
     for _ in range(turns):
-        with _visit(server, page, query) as session:
+        with visit(server, page, query) as session:
             new.append(session.run())
             sent = session.received
             again.append(session.run())
@@ -262,32 +130,10 @@ def _warm(server: Server, page: str, query: str, turns: int) -> dict[str, float]
 # --- the browser -----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _browser(arguments: argparse.Namespace) -> Iterator[tuple[Any, str | None]]:
-    """A browser, or None and why there is none."""
-    path, reason = None, "left out with --no-browser" if arguments.no_browser else None
-    if not reason:
-        try:
-            from playwright.sync_api import sync_playwright
-
-            from tests.e2e.install_browser import find_browser
-
-            path = find_browser()
-        except ImportError as error:
-            reason = f"Playwright is not installed: {error}"
-    if path is None:
-        yield None, reason or "no Chromium was found; set FER_BROWSER to one"
-        return
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=_BROWSER_FLAGS)
-        yield chromium, None
-        chromium.close()
-
-
 def _paint(server: Server, views: dict[str, tuple[str, str]], arguments: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds from the address to the first paint, and to the page's title and its finished script."""
     figures: dict[str, Any] = {}
-    with _browser(arguments) as (browser, reason):
+    with open_browser(not arguments.no_browser) as (browser, reason):
         figures["no_browser_reason"] = reason
         for view, (page, query) in views.items():
             kinds = ("first_paint_ms", "title_ms", "finished_ms")
@@ -343,7 +189,7 @@ def _live(server: Server, store: RunStore, chosen: list[str], arguments: argpars
     try:
         while store.get(_LIVE_RUN).state != "running":
             time.sleep(0.1)
-        with _browser(arguments) as (browser, _):
+        with open_browser(not arguments.no_browser) as (browser, _):
             for page in LIVE_PAGES:
                 share = _share(server, browser, page, query.get(page, ""), arguments.live_seconds)
                 figures[f"{page}_live_core_percent"] = share
@@ -357,7 +203,7 @@ def _live(server: Server, store: RunStore, chosen: list[str], arguments: argpars
 def _share(server: Server, browser: Any, page: str, query: str, seconds: float) -> float:
     with contextlib.ExitStack() as stack:
         if browser is None:
-            session = stack.enter_context(_visit(server, page, query))
+            session = stack.enter_context(visit(server, page, query))
             session.run()
             wait = session.keep_open
         else:

@@ -265,6 +265,13 @@ def test_an_empty_store_says_what_to_do(ask, ask_json, store):
     assert ask_json("runs", "list") == []
 
 
+def test_a_damaged_run_says_so_in_the_list(ask, finished_run):
+    with open(finished_run.path / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 4, "l')
+    code, out, _ = ask("runs", "list")
+    assert (code, "finished, damaged" in out) == (0, True)
+
+
 def test_a_broken_run_is_listed_and_shown_not_a_crash(ask, ask_json, finished_run):
     (finished_run.path / "config.json").write_text("{")
     assert ask_json("runs", "list")[0]["state"] == "broken"

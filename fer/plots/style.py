@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import plotly.graph_objects as go
 
-# Wong's colour-blind-safe palette (Nature Methods, 2011), then hues of Tol's muted scheme; the study's four come first.
-RECIPE_COLOURS = {
-    "baseline": "#1f83c6",
-    "step-decay": "#d55e00",
-    "exponential-decay": "#009e73",
-    "grouped-conv": "#cc79a7",
-    "polynomial-decay": "#e69f00",
-    "cosine": "#56b4e9",
-    "one-cycle": "#8f6bd1",
-    "plateau": "#999933",
-    "depthwise-conv": "#44aa99",
-    "dilated-conv": "#b0475d",
-    "fast": "#4f6fb0",
-}
-_OTHERS = ("#7a8794", "#a0703c", "#5f8f3a", "#b58bb0", "#c2883f")
+from fer.recipes import RECIPES, STUDY
+
+# Wong's colour-blind-safe palette (Nature Methods, 2011) for the study's four; the rest as far from these and from each other
+# as there is room for, also in eyes that see no green, and at least 2.2:1 against both papers.
+_PALETTE = (
+    "#1f83c6", "#d55e00", "#009e73", "#cc79a7", "#7b4fe0", "#e0a100", "#8a5a6e", "#7fae1e", "#22b0cf", "#d4245f",
+    "#6f7020", "#f07a6c", "#8e98f0", "#0d7377", "#b14fd0", "#8b95a1", "#a8741f",
+)  # fmt: skip
+_FIRST = (*STUDY, "strong", "fast", "ensemble", "cosine", "one-cycle", "plateau", "polynomial-decay")
+_NAMES = (*_FIRST, *(name for name in RECIPES if name not in _FIRST), "custom")
+RECIPE_COLOURS = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(_NAMES)}
+_LIGHT = 0.68  # lightness in OKLab from which on a colour has no lighter shade
+_NEAR = 0.08  # two colours closer than this, in OKLab, are taken for each other
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
 CLASS_COLOUR = "#1f83c6"
 PLOT_CONFIG = {
@@ -33,10 +32,8 @@ PLOT_CONFIG = {
 
 
 def recipe_colour(recipe: str) -> str:
-    """The colour of a recipe's runs, the same wherever they are drawn."""
-    if recipe in RECIPE_COLOURS:
-        return RECIPE_COLOURS[recipe]
-    return _OTHERS[hashlib.sha256(recipe.encode()).digest()[0] % len(_OTHERS)]
+    """The colour of a recipe's runs, the same wherever they are drawn; one for all recipes that this version does not know."""
+    return RECIPE_COLOURS.get(recipe, RECIPE_COLOURS["custom"])
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,10 @@ class Mark:
 
 
 def marks(keys: Sequence[tuple[str, str]], kept: Mapping[str, Mark] | None = None) -> list[Mark]:
-    """A mark for each (key, recipe), no colour twice as long as there are enough.
+    """A mark for each (key, recipe), no colour twice and none like another as long as there are enough.
 
     kept: the marks that keys had before, which they keep unless another one has the same colour. The first of a recipe
-    gets the recipe's colour, a further one a shade of it, then whatever is free.
+    gets the recipe's colour, a further one a shade of it; where that is like one that is taken, what is farthest from all.
     """
     found = {key: kept[key] for key, _ in keys if kept and key in kept}
     taken: set[str] = set()
@@ -62,11 +59,32 @@ def marks(keys: Sequence[tuple[str, str]], kept: Mapping[str, Mark] | None = Non
     for key, recipe in keys:
         if key not in found:
             shades = _shades(recipe_colour(recipe))
-            colour = next((c for c in (*shades, *_ALL_COLOURS) if c not in taken), shades[0])
+            colour = next((c for c in shades if _apart(c, taken) > _NEAR), None)
+            colour = colour or max((*_PALETTE, *shades, *_ALL_SHADES), key=lambda c: _apart(c, taken))
             same = sum(r == recipe for k, r in keys if k in found)
             found[key] = Mark(colour, SYMBOLS[same % len(SYMBOLS)])
             taken.add(colour)
     return [found[key] for key, _ in keys]
+
+
+def _apart(colour: str, taken: Iterable[str]) -> float:
+    """How far a colour is from the nearest of those taken, in OKLab; 1 where none is."""
+    return min((math.dist(_oklab(colour), _oklab(other)) for other in taken), default=1.0)
+
+
+@cache
+def _oklab(colour: str) -> tuple[float, float, float]:
+    """Lightness, green to red and blue to yellow of `#rrggbb`, as far apart as eyes find them (Ottosson, 2020)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    long = (0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b) ** (1 / 3)
+    middle = (0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b) ** (1 / 3)
+    short = (0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b) ** (1 / 3)
+    return (
+        0.2104542553 * long + 0.7936177850 * middle - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * middle + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * middle - 0.8086757660 * short,
+    )
 
 
 def run_colours(recipes: Sequence[str]) -> list[str]:
@@ -75,7 +93,10 @@ def run_colours(recipes: Sequence[str]) -> list[str]:
 
 
 def _shades(colour: str) -> tuple[str, ...]:
-    return colour, lighten(colour, 0.35), darken(colour, 0.3), lighten(colour, 0.55)
+    """The colour, and two more of its hue; of a light one both darker, so that white paper shows them."""
+    if _oklab(colour)[0] > _LIGHT:
+        return colour, darken(colour, 0.25), darken(colour, 0.45)
+    return colour, lighten(colour, 0.35), darken(colour, 0.3)
 
 
 def darken(colour: str, share: float) -> str:
@@ -95,9 +116,7 @@ def see_through(colour: str, share: float) -> str:
     return f"rgba({red},{green},{blue},{share:g})"
 
 
-_ALL_COLOURS = tuple(
-    c for share in (0.0, 0.35) for base in (*RECIPE_COLOURS.values(), *_OTHERS) for c in [lighten(base, share)]
-)
+_ALL_SHADES = tuple(shade for colour in _PALETTE for shade in _shades(colour)[1:])
 
 
 def ink(dark: bool) -> str:

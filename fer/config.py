@@ -417,6 +417,36 @@ def _all_settings() -> dict[str, Setting]:
 
 
 SETTINGS: dict[str, Setting] = _all_settings()
+# A setting here means something only where the other one has one of these values.
+USED_WITH = {
+    "schedule.step_size": ("schedule.name", ("step",)),
+    "schedule.gamma": ("schedule.name", ("step", "exponential")),
+    "schedule.power": ("schedule.name", ("polynomial",)),
+    "schedule.final_fraction": ("schedule.name", ("polynomial", "cosine")),
+    "schedule.pct_start": ("schedule.name", ("one-cycle",)),
+    "schedule.div_factor": ("schedule.name", ("one-cycle",)),
+    "schedule.final_div_factor": ("schedule.name", ("one-cycle",)),
+    "schedule.factor": ("schedule.name", ("plateau",)),
+    "schedule.patience": ("schedule.name", ("plateau",)),
+    "optim.momentum": ("optim.name", ("sgd", "muon")),
+    "optim.nesterov": ("optim.name", ("sgd", "muon")),
+    "optim.layer_decay": ("model.name", TRANSFER),
+    "model.hidden_layers": ("model.name", STUDY_NETWORKS),
+    "model.batch_norm": ("model.name", STUDY_NETWORKS),
+    "model.width": ("model.name", tuple(n for n in SETTINGS["model.name"].choices if n not in TRANSFER)),
+    "model.input_side": ("model.name", TRANSFER),
+    "model.pretrained": ("model.name", TRANSFER),
+    "model.weights": ("model.name", TRANSFER),
+    "train.freeze_epochs": ("model.name", TRANSFER),
+    "model.depth": ("model.name", ("residual", "vgg")),
+    "augment.crop": ("model.name", TAKES_CROPS),
+}
+
+
+def used(path: str, values: Mapping[str, Any]) -> bool:
+    """Whether the setting has a meaning beside these values."""
+    other, wanted = USED_WITH.get(path, ("", ()))
+    return not other or values[other] in wanted
 
 
 def flatten(config: Config) -> dict[str, Any]:

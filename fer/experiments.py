@@ -14,12 +14,14 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal
 
-from fer.config import SETTINGS, differing, flatten
+from fer.config import SETTINGS, Config, flatten, used
 from fer.runs import Run
 from fer.significance import Spread, spread
 
 _NOT_A_CHANGE = ("seed", "data.name")
 _CHANGES_SHOWN = 2
+_NOTED = 4
+NOT_USED = "–"
 BandKind = Literal["std", "interval", "range"]
 Axis = Literal["epoch", "step", "seconds"]
 
@@ -218,7 +220,7 @@ def figures(group: Group, baseline: Group | None = None) -> dict[str, Any]:
         "ids": ", ".join(r.id for r in group.runs),
     }
     if baseline:
-        mine, theirs = row["best_val_top1"], _middle("best_val_top1", _best_top1s(baseline))
+        mine, theirs = row["best_val_top1"], best_top1(baseline)
         row["comparable"] = group.data_key == baseline.data_key
         known = row["comparable"] and group.key != baseline.key and mine is not None and theirs is not None
         row["difference"] = mine - theirs if known else None
@@ -229,12 +231,14 @@ def _middle(name: str, values: Sequence[float]) -> float | int | None:
     """The mean (of epochs: the median), a whole number where it is one by nature."""
     if not values:
         return None
-    middle = statistics.median(values) if name == "best_epoch" else spread(values).mean
+    middle = statistics.median(values) if name == "best_epoch" else statistics.fmean(values)
     return int(middle) if name in _WHOLE and middle == int(middle) else middle
 
 
-def _best_top1s(group: Group) -> list[float]:
-    return [float(r.best["val_top1"]) for r in group.by_seed.values() if r.best]
+def best_top1(group: Group) -> float | None:
+    """The best val top-1, 0 to 1; of several seeds the mean; None where no epoch has ended."""
+    tops = [float(r.best["val_top1"]) for r in group.by_seed.values() if r.best]
+    return statistics.fmean(tops) if tops else None
 
 
 def _of(row: Mapping[str, Any] | None, key: str) -> float | None:
@@ -255,21 +259,44 @@ def _calibrated(run: Run, key: str) -> float | None:
 def settings_rows(runs: Sequence[Run], *, everything: bool = False) -> list[dict[str, str]]:
     """One row a setting, as text: `setting`, `differs` ('≠' or ''), `run:<id>` for each readable run, `meaning`.
 
-    Those that differ, or all of them.
+    Those that differ, or all of them. '–' stands for a setting that the run's other settings do not use, such as the factor of
+    a schedule that is constant. An ensemble has members instead of settings: a first row names them.
     """
-    readable = [(r, r.config) for r in runs if r.config]
-    flat = [flatten(c) for _, c in readable]
-    differ = set(differing([c for _, c in readable]))
-    return [
-        {
-            "setting": path,
-            "differs": "≠" if path in differ else "",
-            **{f"run:{r.id}": setting_text(f[path]) for (r, _), f in zip(readable, flat, strict=True)},
-            "meaning": SETTINGS[path].help,
-        }
-        for path in SETTINGS
-        if everything or path in differ
-    ]
+    readable = [r for r in runs if r.config]
+    found = {r.id: settings_in_effect(r.config) for r in readable if r.config and not r.members}
+    texts = {run_id: {path: setting_text(value) for path, value in of.items()} for run_id, of in found.items()}
+    rows = []
+    if len(texts) < len(readable):
+        members = {f"run:{r.id}": ", ".join(r.members) or NOT_USED for r in readable}
+        differs = "≠" if len(set(members.values())) > 1 else ""
+        rows.append({"setting": "members", "differs": differs, **members, "meaning": "The runs that answer together."})
+    for path in SETTINGS:
+        differs = "≠" if len({of[path] for of in texts.values()}) > 1 else ""
+        values = {f"run:{r.id}": texts[r.id][path] if r.id in texts else NOT_USED for r in readable}
+        rows.append({"setting": path, "differs": differs, **values, "meaning": SETTINGS[path].help})
+    return [row for row in rows if everything or row["differs"]]
+
+
+def settings_in_effect(config: Config) -> dict[str, Any]:
+    """`{dotted path: value}` of every setting, '–' where the others do not use it."""
+    flat = flatten(config)
+    return {path: value if used(path, flat) else NOT_USED for path, value in flat.items()}
+
+
+def settings_notes(groups: Sequence[Group]) -> dict[str, str]:
+    """`{group's key: the settings that set it apart}`, such as 'schedule.name step, schedule.gamma 0.5'; seed and place left out."""
+    rows = [r for r in settings_rows([g.runs[0] for g in groups]) if not says_who_or_where(r["setting"])]
+    notes = {}
+    for group in groups:
+        own = [f"{r['setting']} {r[f'run:{group.key}']}" for r in rows if r[f"run:{group.key}"] != NOT_USED]
+        left = len(own) - _NOTED
+        notes[group.key] = ", ".join([*own[:_NOTED], *([f"{left} more"] if left > 0 else [])])
+    return notes
+
+
+def says_who_or_where(path: str) -> bool:
+    """Whether a setting tells only the seed, or where a run was computed."""
+    return path == "seed" or path.startswith("runtime.")
 
 
 def setting_text(value: Any) -> str:

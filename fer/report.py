@@ -28,17 +28,28 @@ import fer
 from fer.data.dataset import load, prepared
 from fer.diagnosis import Finding, Remedy, Together, diagnose, diagnose_together
 from fer.errors import DataError, RunError
-from fer.experiments import Group, band, data_key, data_label, figures, groups, settings_rows
+from fer.experiments import (
+    NOT_USED,
+    Group,
+    band,
+    data_key,
+    data_label,
+    figures,
+    groups,
+    says_who_or_where,
+    settings_notes,
+    settings_rows,
+)
 from fer.plots import comparison as plots
 from fer.plots import curves
 from fer.plots.schedule import lr_curves
-from fer.plots.style import PLOT_CONFIG
+from fer.plots.style import PLOT_CONFIG, marks
 from fer.recipes import RECIPES, changes_from
 from fer.runs import Run
 from fer.verdicts import MIN_SEEDS, Verdict, verdicts
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_CURVES = {"loss": "Loss", "top1": "Top-1", "macro_f1": "Macro F1", "lr": "Learning rate"}
+_CURVES = ("loss", "top1", "macro_f1", "lr")
 _COLUMNS = 5  # groups side by side in one table, so that it fits a printed page
 _MOMENTS = 6  # epochs at which the schedules are told
 _NOT_A_CHANGE = ("seed", "data.name")
@@ -448,20 +459,25 @@ def _shape(shape: Iterable[Any]) -> str:
 
 
 def _common(all_groups: Sequence[Group]) -> list[dict[str, str]]:
-    """The settings that all runs share; not seed and place."""
-    runs = [r for g in all_groups for r in g.runs]
-    rows = settings_rows(runs, everything=True)
+    """The settings that all runs share and use; not seed and place."""
+    runs = [r for g in all_groups for r in g.runs if not r.members]
+    if not runs:
+        return []
+    shared = [
+        r for r in settings_rows(runs, everything=True) if not r["differs"] and not says_who_or_where(r["setting"])
+    ]
+    values = [(row, row[f"run:{runs[0].id}"]) for row in shared]
     return [
-        {"setting": row["setting"], "value": row[f"run:{runs[0].id}"], "meaning": row["meaning"]}
-        for row in rows
-        if not row["differs"] and row["setting"] != "seed" and not row["setting"].startswith("runtime.")
+        {"setting": row["setting"], "value": value, "meaning": row["meaning"]}
+        for row, value in values
+        if value != NOT_USED
     ]
 
 
 def _differing(part: Sequence[Group], all_groups: Sequence[Group]) -> dict[str, Any]:
     """The settings in which the groups differ, one column a group."""
     rows = settings_rows([g.runs[0] for g in all_groups])
-    kept = [row for row in rows if row["setting"] != "seed" and not row["setting"].startswith("runtime.")]
+    kept = [row for row in rows if not says_who_or_where(row["setting"])]
     return {
         "head": [g.label for g in part],
         "lines": [(row["setting"], [row[f"run:{g.runs[0].id}"] for g in part], row["meaning"]) for row in kept],
@@ -505,13 +521,12 @@ def _charts(comparison: Comparison) -> dict[str, tuple[go.Figure, go.Figure, str
     drawn = [g for g in comparison.groups if any(r.metrics for r in g.runs)]
     found = {}
     if drawn:
-        means = [plots.mean_of(g) for g in drawn]
+        notes, colours = settings_notes(drawn), marks([(g.key, g.recipe) for g in drawn])
+        lines = [curves.Line(g, mark, notes[g.key]) for g, mark in zip(drawn, colours, strict=True)]
+        view = curves.View()
         for metric in _CURVES:
-            found[metric] = (
-                plots.group_curves(drawn, metric, dark=False),
-                plots.group_curves(drawn, metric, dark=True),
-                curves.in_words(means, metric),
-            )
+            light, dark = (curves.comparison(lines, metric, view, dark=d, legend=True) for d in (False, True))
+            found[metric] = light, dark, curves.comparison_in_words(lines, metric, view)
     if any(v.difference is not None for v in comparison.verdicts):
         found["differences"] = (
             plots.differences(comparison.verdicts, dark=False),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are their wide forms
 _WHOLE = ("width", "height", "face", "x", "y", "box_width", "box_height")
@@ -42,9 +42,12 @@ def harmless_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """CSV in UTF-8; text that a spreadsheet would take for a formula begins with an apostrophe."""
-    frame = pd.DataFrame(harmless_rows(rows))
-    for column in _WHOLE:
-        if column in frame:
-            frame[column] = frame[column].astype("Int64")
-    return frame.to_csv(index=False).encode()
+    """CSV in UTF-8 at full precision, a column for each key in the order in which they come first; None is an empty cell.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(harmless_rows(rows))
+    return file.getvalue().encode()

@@ -5,6 +5,8 @@ Arrays and numbers in, numbers out; `fer/verdicts.py` applies this to runs. Top-
 Two questions, two tests. Of *two networks* that saw the same pictures: the exact McNemar test (McNemar, 1947) and a bootstrap
 interval over pictures (Efron, 1987). Of *two recipes*, trained with several seeds: the t test on the differences by seed
 (Student, 1908), or Welch's where the seeds are not the same. Dietterich (1998) says when which is right.
+
+scipy is imported where a distribution is asked for: it takes longer than most pages, which have no test to do.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -54,6 +55,8 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 
     1 where they never differ.
     """
+    from scipy.special import bdtr
+
     n = only_first + only_second
     return min(1.0, 2 * float(bdtr(min(only_first, only_second), n, 0.5))) if n else 1.0
 
@@ -113,6 +116,8 @@ def bootstrap_interval(
 
 def _corrected(tails: np.ndarray, values: np.ndarray, means: np.ndarray) -> np.ndarray:
     """The quantiles that BCa takes in place of the tails."""
+    from scipy.special import ndtr, ndtri
+
     observed, away = values.mean(), values - values.mean()
     near = 1e-12 * max(
         1.0, float(np.abs(values).max())
@@ -194,11 +199,15 @@ def welch(first: Sequence[float], second: Sequence[float], *, level: float = LEV
 
 
 def _t(freedom: float, level: float) -> float:
+    from scipy.special import stdtrit
+
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def _two_sided(value: float, error: float, freedom: float) -> float:
     """The t test's p value; without any spread 1 for no difference and 0 for one."""
+    from scipy.special import stdtr
+
     if error == 0:
         return 1.0 if value == 0 else 0.0
     return 2 * float(stdtr(freedom, -abs(value) / error))

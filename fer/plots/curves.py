@@ -11,14 +11,13 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from fer.experiments import Axis, Band, BandKind, Group, band, positions, value_at
-from fer.plots.style import Mark, ink, see_through, styled
-from fer.plots.style import marks as marks_of
+from fer.plots.style import Mark, ink, marks, see_through, styled
 from fer.runs import Run
 
 _LEGEND_LENGTH, _HOVER_WIDTH = 28, 40
@@ -26,19 +25,6 @@ _MARKERS_A_LINE = 14
 _ROOM = "&nbsp;" * 4  # plotly measures the rows of a common hover box a little too short
 _MOST_NOTES = 6  # with more runs the settings in the hover box would fill the screen
 _UNITS = ((3 * 3600, "h", 3600.0), (300, "min", 60.0), (0, "s", 1.0))  # of wall time, by the longest run
-
-
-class Curve(Protocol):
-    """What is drawn of a run; `fer.runs.Run` fits. metrics: rows of `metrics.jsonl`, fractions 0 to 1."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def recipe(self) -> str: ...
-
-    @property
-    def metrics(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -120,24 +106,15 @@ def short(name: str, limit: int = _LEGEND_LENGTH) -> str:
     return name if len(name) <= limit else name[: limit - tail - 1] + "…" + name[-tail:]
 
 
-def metric_curves(
-    runs: Sequence[Curve], metric: str, *, dark: bool, legend: bool = True, height: int = 380
+def comparison(
+    lines: Sequence[Line], metric: str, view: View, *, dark: bool, legend: bool = False, height: int = 380
 ) -> go.Figure:
-    """One metric of all runs against epoch; runs without a finished epoch keep their colour and are left out.
+    """One metric of all runs and groups in one figure. Without `legend` the caller shows which colour is which.
 
-    metric: a key of `METRICS`. height in pixels. Without `legend` the caller shows which colour is which run.
-    """
-    series = [_of_run(r, METRICS[metric], m) for r, m in zip(runs, marks(runs), strict=True) if r.metrics]
-    return _overlay(series, metric, View(), dark=dark, legend=legend, height=height)
-
-
-def comparison(lines: Sequence[Line], metric: str, view: View, *, dark: bool, height: int = 380) -> go.Figure:
-    """One metric of all runs and groups in one figure; the caller shows which colour is which.
-
-    metric: a key of `METRICS`. What has no finished epoch is left out.
+    metric: a key of `METRICS`. What has no finished epoch is left out. height in pixels.
     """
     series, unit = _series(lines, metric, view), _x_unit(lines, view)
-    return _overlay(series, metric, view, dark=dark, legend=False, height=height, unit=unit)
+    return _overlay(series, metric, view, dark=dark, legend=legend, height=height, unit=unit)
 
 
 def side_by_side(
@@ -163,18 +140,13 @@ def side_by_side(
     return figures
 
 
-def run_curves(run: Curve, dark: bool) -> go.Figure:
+def run_curves(run: Run, dark: bool) -> go.Figure:
     """Loss and top-1 of one run in two panels over the same epochs; empty axes before the first epoch has ended."""
-    (mark,) = marks([run])
-    panels = {m: [_of_run(run, METRICS[m], mark)] if run.metrics else [] for m in ("loss", "top1")}
+    line = Line(Group(run.name, (run,)), marks([(run.id, run.recipe)])[0])
+    panels = {metric: _series([line], metric, View()) for metric in ("loss", "top1")}
     figure = _panels(panels, dark=dark, height=500, legend=True)
     _x_axis(figure, View(), "", len(run.metrics), "run")
     return figure
-
-
-def marks(runs: Sequence[Curve]) -> list[Mark]:
-    """Colour and symbol of each run, by its recipe."""
-    return marks_of([(str(i), run.recipe) for i, run in enumerate(runs)])
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
@@ -185,22 +157,6 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
         norm = weight * norm + (1 - weight)
         found.append(total / norm)
     return found
-
-
-def in_words(runs: Sequence[Curve], metric: str) -> str:
-    """The curves of one metric as text, for those who cannot see them."""
-    what = METRICS[metric]
-    parts = []
-    for run in runs:
-        if not run.metrics:
-            continue
-        first, last = run.metrics[0], run.metrics[-1]
-        best = max(run.metrics, key=lambda row: row["val_top1"])
-        ends = f"{run.name}: {what.text(first, what.main)} in epoch 1, {what.text(last, what.main)} in epoch {last['epoch']}"
-        star = f", {what.text(best, what.main)} in its best epoch {best['epoch']}" if what.starred else ""
-        train = f", train {what.text(last, what.train)} at the end" if what.train else ""
-        parts.append(ends + star + train)
-    return f"{what.title} against epoch. " + "; ".join(parts) + "."
 
 
 def comparison_in_words(lines: Sequence[Line], metric: str, view: View) -> str:
@@ -252,18 +208,6 @@ def _mean_numbers(group: Group, keys: Sequence[str], view: View) -> list[dict[st
 
 
 # --- from runs to what is drawn
-
-
-def _of_run(run: Curve, metric: Metric, mark: Mark) -> _Series:
-    """A run against epoch."""
-    rows = run.metrics
-    best = max(rows, key=lambda row: row["val_top1"])
-    train = metric.values(rows, metric.train) if metric.train else None
-    main = metric.values(rows, metric.main)
-    star = (float(best["epoch"]), metric.values([best], metric.main)[0]) if metric.starred else None
-    return _Series(
-        run.name, mark, [row["epoch"] for row in rows], main, train, star, _said(metric, main, train)
-    )  # fmt: skip
 
 
 def _series(lines: Sequence[Line], metric: str, view: View, *, empty: bool = False) -> list[_Series]:
@@ -394,7 +338,7 @@ def _panels(panels: Mapping[str, Sequence[_Series]], *, dark: bool, height: int,
     for row, (metric, series) in enumerate(panels.items(), start=1):
         for one in series:
             for trace in _traces(one, METRICS[metric], dark, legend=row == 1, labels=("val", "train")):
-                figure.add_trace(trace.update(legendgroup=trace.name), row=row, col=1)
+                figure.add_trace({**trace, "legendgroup": trace["name"]}, row=row, col=1)
     styled(figure, dark=dark, height=height, legend=legend)
     figure.update_layout(hoversubplots="axis", margin={"t": 34, "l": 8, "r": 12, "b": 72 if legend else 44})
     figure.update_layout(legend={"y": 0, "yref": "container", "yanchor": "bottom"})
@@ -404,83 +348,86 @@ def _panels(panels: Mapping[str, Sequence[_Series]], *, dark: bool, height: int,
 
 def _traces(
     s: _Series, metric: Metric, dark: bool, *, legend: bool, labels: tuple[str, str | None]
-) -> list[go.Scatter]:
-    """What lies behind first: band, single runs, raw line; then train, the line itself and the star.
+) -> list[dict[str, Any]]:
+    """What lies behind first: band, single runs, raw line; then train, the line itself and the star. As dictionaries: plotly
+    checks a trace when it is made, and once more when it joins a figure.
 
     labels: of val and of train in the legend; None: no entry.
     """
-    colour, common = s.mark.colour, {"x": s.x, "legendgroup": s.name, "meta": _whole(s.name)}
+    colour, common = s.mark.colour, {"type": "scatter", "x": s.x, "legendgroup": s.name, "meta": _whole(s.name)}
     traces = [*_behind(s)]
     if s.train:
         traces.append(
-            go.Scatter(
+            {
                 **common,
-                y=s.train,
-                mode="lines" if len(s.x) > 1 else "markers",
-                name=labels[1] or "train",
-                showlegend=legend and labels[1] is not None,
-                line={"color": colour, "width": 1.6, "dash": "dash"},
-                marker={"color": colour, "size": 7, "symbol": s.mark.symbol + "-open"},
-                hoverinfo="skip",
-            )
+                "y": s.train,
+                "mode": "lines" if len(s.x) > 1 else "markers",
+                "name": labels[1] or "train",
+                "showlegend": legend and labels[1] is not None,
+                "line": {"color": colour, "width": 1.6, "dash": "dash"},
+                "marker": {"color": colour, "size": 7, "symbol": s.mark.symbol + "-open"},
+                "hoverinfo": "skip",
+            }
         )
     note = f"<br>&nbsp;&nbsp;<i>{_whole(s.note)}</i>" if s.note else ""
     traces.append(
-        go.Scatter(
+        {
             **common,
-            y=s.main,
-            customdata=s.text,
-            mode="lines+markers",
-            name=html.escape(labels[0]),
-            showlegend=legend,
-            line={"color": colour, "width": 2.4},
-            marker={"color": colour, "size": 6, "symbol": s.mark.symbol, "maxdisplayed": _MARKERS_A_LINE},
-            hovertemplate=f"%{{meta}}: %{{customdata}}{_ROOM}{note}<extra></extra>",
-        )
+            "y": s.main,
+            "customdata": s.text,
+            "mode": "lines+markers",
+            "name": html.escape(labels[0]),
+            "showlegend": legend,
+            "line": {"color": colour, "width": 2.4},
+            "marker": {"color": colour, "size": 6, "symbol": s.mark.symbol, "maxdisplayed": _MARKERS_A_LINE},
+            "hovertemplate": f"%{{meta}}: %{{customdata}}{_ROOM}{note}<extra></extra>",
+        }
     )
     if s.star:
         traces.append(_star(s, dark, shown=legend and labels[1] is not None))
     return traces
 
 
-def _behind(s: _Series) -> list[go.Scatter]:
+def _behind(s: _Series) -> list[dict[str, Any]]:
     """The band, the single runs and the raw line, all faint and silent."""
-    common = {"legendgroup": s.name, "showlegend": False, "hoverinfo": "skip", "mode": "lines"}
+    common = {"type": "scatter", "legendgroup": s.name, "showlegend": False, "hoverinfo": "skip", "mode": "lines"}
     traces = []
     edges = [(x, a, b) for x, a, b in zip(s.x, s.low, s.high, strict=False) if a is not None and b is not None]
     if edges:
         x, low, high = (list(part) for part in zip(*edges, strict=True))
         traces.append(
-            go.Scatter(
+            {
                 **common,
-                name="band",
-                x=x + x[::-1],
-                y=high + low[::-1],
-                fill="toself",
-                fillcolor=see_through(s.mark.colour, 0.18),
-                line={"width": 0},
-            )
+                "name": "band",
+                "x": x + x[::-1],
+                "y": high + low[::-1],
+                "fill": "toself",
+                "fillcolor": see_through(s.mark.colour, 0.18),
+                "line": {"width": 0},
+            }
         )
     thin = {"color": see_through(s.mark.colour, 0.35), "width": 1}
-    traces += [go.Scatter(**common, name="one run", x=x, y=y, line=thin) for x, y in s.singles]
+    traces += [{**common, "name": "one run", "x": x, "y": y, "line": thin} for x, y in s.singles]
     if s.raw is not None:
-        traces.append(go.Scatter(**common, name="raw", x=s.x, y=s.raw, line={**thin, "width": 1.2}))
+        traces.append({**common, "name": "raw", "x": s.x, "y": s.raw, "line": {**thin, "width": 1.2}})
     return traces
 
 
-def _star(s: _Series, dark: bool, *, shown: bool) -> go.Scatter:
+def _star(s: _Series, dark: bool, *, shown: bool) -> dict[str, Any]:
     assert s.star
-    return go.Scatter(
-        x=[s.star[0]],
-        y=[s.star[1]],
-        mode="markers",
-        name="best epoch",
-        legendgroup=s.name,
-        showlegend=shown,
-        marker={"symbol": "star", "size": 15, "color": s.mark.colour, "line": {"color": ink(dark), "width": 1.4}},
-        cliponaxis=False,
-        hoverinfo="skip",
-    )
+    outline = {"color": ink(dark), "width": 1.4}
+    return {
+        "type": "scatter",
+        "x": [s.star[0]],
+        "y": [s.star[1]],
+        "mode": "markers",
+        "name": "best epoch",
+        "legendgroup": s.name,
+        "showlegend": shown,
+        "marker": {"symbol": "star", "size": 15, "color": s.mark.colour, "line": outline},
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }
 
 
 def _x_axis(figure: go.Figure, view: View, unit: str, last: float, name: str) -> None:

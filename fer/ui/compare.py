@@ -13,7 +13,7 @@ import streamlit as st
 
 from fer.diagnosis import Finding, diagnose, diagnose_together
 from fer.errors import RunError
-from fer.experiments import Group, data_label, figures, groups, labels
+from fer.experiments import Group, best_top1, data_label, groups, labels
 from fer.plots.comparison import differences, differences_in_words
 from fer.plots.curves import short
 from fer.recipes import STUDY
@@ -144,7 +144,7 @@ class Comparison:
     @property
     def best_first(self) -> list[tuple[Group, float]]:
         """The groups that have a figure on the baseline's data, with their best val top-1, the highest first."""
-        tops = [(g, figures(g)["best_val_top1"]) for g in self.groups]
+        tops = [(g, best_top1(g)) for g in self.groups]
         return sorted(((g, top) for g, top in tops if top is not None), key=lambda pair: -pair[1])
 
     @property

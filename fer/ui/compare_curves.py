@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import pandas as pd
 import streamlit as st
 
-from fer.experiments import Axis, BandKind, Group, settings_rows
+from fer.experiments import Axis, BandKind, Group, settings_notes
 from fer.plots import curves
 from fer.plots.curves import METRICS, Line, View
 from fer.plots.style import Mark, marks
@@ -33,7 +32,7 @@ _BANDS: dict[str, BandKind | None] = {
     "Min to max": "range",
     "None": None,
 }
-_NOTES, _MARKS = 3, "compare-marks"
+_MARKS = "compare-marks"
 _SYMBOL_SIGNS = {
     "circle": "●",
     "square": "■",
@@ -107,26 +106,9 @@ def _lines(groups: Sequence[Group]) -> list[Line]:
     kept: dict[str, Mark] = st.session_state.setdefault(_MARKS, {})
     found = marks([(g.key, g.recipe) for g in groups], kept)
     kept.update({g.key: mark for g, mark in zip(groups, found, strict=True)})
-    notes = _notes(groups)
+    key = ("notes", tuple(run_key(g.runs[0]) for g in groups))
+    notes = remembered(key, lambda: settings_notes(groups))
     return [Line(g, mark, notes[g.key]) for g, mark in zip(groups, found, strict=True)]
-
-
-def _notes(groups: Sequence[Group]) -> dict[str, str]:
-    """The settings in which these differ, besides the seed and where they ran."""
-
-    def work() -> dict[str, str]:
-        rows = [
-            r
-            for r in settings_rows([g.runs[0] for g in groups])
-            if r["setting"] != "seed" and not r["setting"].startswith("runtime.")
-        ]
-        return {
-            g.key: ", ".join(f"{r['setting']} {r[f'run:{g.key}']}" for r in rows[:_NOTES])
-            + (f", {len(rows) - _NOTES} more" if len(rows) > _NOTES else "")
-            for g in groups
-        }
-
-    return remembered(("notes", tuple(run_key(g.runs[0]) for g in groups)), work)
 
 
 def _line_keys(lines: Sequence[Line]) -> tuple[Any, ...]:
@@ -168,7 +150,7 @@ def _side_by_side(lines: Sequence[Line], options: Options, drawn: LiveFigures) -
 def _numbers(lines: Sequence[Line], metric: str, view: View) -> None:
     """The numbers of a chart as CSV, made when it is asked for."""
     csv_button(
-        lambda: pd.DataFrame(curves.numbers(lines, metric, view)),
+        lambda: curves.numbers(lines, metric, view),
         f"fer-lab-{metric}",
         key=f"csv-{metric}",
         label=f"{METRICS[metric].panel.split(',')[0]} as CSV",

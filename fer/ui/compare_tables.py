@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from fer import access
 from fer.config import flatten
-from fer.experiments import Group, data_label, figures, settings_rows
+from fer.experiments import Group, data_label, figures, settings_in_effect, settings_rows
 from fer.plots.curves import short
 from fer.plots.parallel import RESULT, parallel_coordinates
 from fer.runs import Run, RunStore
 from fer.ui import notes
 from fer.ui.frame import dark
 from fer.ui.loaders import shown
-from fer.ui.parts import STATE_SIGNS, chart, csv_button, own_changes, state_cell
+from fer.ui.parts import STATE_SIGNS, chart, csv_button, own_changes, state_cell, table
 
 _POINTS = (
     "best_val_top1",
@@ -39,9 +38,9 @@ _PARALLEL_FROM = 6
 _PICKER, _PICKED = "compare-runs", "compare-picked"
 
 
-def summary(groups: Sequence[Group], baseline: Group | None = None) -> pd.DataFrame:
-    """One row a run or group, in the units of the files: fractions 0 to 1, seconds, natural log; empty where nothing is known."""
-    return pd.DataFrame([{**figures(g, baseline), **_said(g)} for g in groups])
+def summary(groups: Sequence[Group], baseline: Group | None = None) -> list[dict[str, Any]]:
+    """One row a run or group, in the units of the files: fractions 0 to 1, seconds, natural log; None where nothing is known."""
+    return [{**figures(g, baseline), **_said(g)} for g in groups]
 
 
 def _said(group: Group) -> dict[str, Any]:
@@ -53,13 +52,11 @@ def _said(group: Group) -> dict[str, Any]:
 def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> None:
     """The figures of each run or group: choose columns and rows, sort by a column's head, save as CSV."""
     raw = summary(groups, baseline if len(groups) > 1 else None)
-    columns = {k: v for k, v in _columns(raw).items() if k in raw}
+    columns = {k: v for k, v in _columns().items() if k in raw[0]}
     with st.container(horizontal=True, vertical_alignment="center"):
-        csv_button(
-            raw, "fer-lab-comparison", key="csv", help="The same figures at full precision; fractions from 0 to 1."
-        )
+        csv_button(raw, "fer-lab-comparison", key="csv")
         with st.popover("Columns", icon=":material/view_column:"):
-            usual = [c for c in _USUAL if c in columns and not _empty(raw, c)]
+            usual = [c for c in _USUAL if any(row.get(c) is not None for row in raw)]
             wanted = st.multiselect(
                 "Columns",
                 list(columns),
@@ -71,13 +68,11 @@ def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> 
         if access.may_change():
             with st.popover("Rename, tag, pin, delete", icon=":material/edit:"):
                 _edit(store, [r for g in groups for r in g.runs])
-    chosen = st.dataframe(
-        _on_screen(raw),
+    chosen = table(
+        [_on_screen(row) for row in raw],
         column_config=columns,
         column_order=["label", *(c for c in columns if c in wanted and c != "label")],
-        hide_index=True,
-        width="stretch",
-        key=f"figures-{hash(tuple(raw['id']))}",
+        key=f"figures-{hash(tuple(g.key for g in groups))}",
         on_select="rerun",
         selection_mode="multi-row",
         placeholder="",
@@ -86,10 +81,6 @@ def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> 
     rows = chosen.selection.rows
     if rows and len(rows) < len(groups):
         _choose_button(f"Show only the {len(rows)} selected", [r.id for i in rows for r in groups[i].runs])
-
-
-def _empty(raw: pd.DataFrame, column: str) -> bool:
-    return column not in raw or bool(raw[column].isna().all())
 
 
 def _choose_button(label: str, run_ids: Sequence[str]) -> None:
@@ -106,7 +97,7 @@ def _edit(store: RunStore, runs: Sequence[Run]) -> None:
     notes.edit(store, next(r for r in runs if r.id == run_id))
 
 
-def _columns(raw: pd.DataFrame) -> dict[str, Any]:
+def _columns() -> dict[str, Any]:
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     return {
         "label": text("run", pinned=True, width=170),
@@ -163,16 +154,13 @@ def _columns(raw: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _on_screen(raw: pd.DataFrame) -> pd.DataFrame:
+def _on_screen(row: Mapping[str, Any]) -> dict[str, Any]:
     """Per cent for fractions, millions for multiply-adds, minutes for the whole, a sign before the state."""
-    table = raw.copy()
-    for name in _POINTS:
-        if name in table:
-            table[name] = 100 * table[name].astype(float)
-    table["multiply_adds"] = table["multiply_adds"].astype(float) / 1e6
-    table["total_seconds"] = table["total_seconds"].astype(float) / 60
-    table["state"] = [f"{STATE_SIGNS[s]} {s}" if s in STATE_SIGNS else s for s in table["state"]]
-    return table
+    units = {"multiply_adds": 1e6, "total_seconds": 60}
+    scaled = {k: 100 * row[k] for k in _POINTS if row.get(k) is not None}
+    scaled |= {k: row[k] / unit for k, unit in units.items() if row[k] is not None}
+    state = row["state"]
+    return {**row, **scaled, "state": f"{STATE_SIGNS[state]} {state}" if state in STATE_SIGNS else state}
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -182,8 +170,8 @@ def settings(groups: Sequence[Group]) -> None:
     """The settings that differ, or all; with more than five runs a figure of settings and result as well."""
     runs = [g.runs[0] for g in groups] if len(groups) > 1 else list(groups[0].runs)
     everything = st.toggle("Show all settings", key="all-settings", bind="query-params")
-    table = pd.DataFrame(settings_rows(runs, everything=bool(everything)))
-    if table.empty:
+    rows = settings_rows(runs, everything=bool(everything))
+    if not rows:
         st.markdown(
             "There is one run, so nothing differs. Choose a second one above."
             if len(runs) == 1
@@ -197,16 +185,18 @@ def settings(groups: Sequence[Group]) -> None:
     names = [g.label for g in groups] if len(groups) > 1 else [r.name for r in runs]
     columns |= {f"run:{r.id}": st.column_config.TextColumn(short(name)) for r, name in zip(runs, names, strict=True)}
     if not everything:
-        table = table.drop(columns="differs")
-    st.dataframe(table, column_config=columns, hide_index=True, width="stretch", key="settings")
-    csv_button(table, "fer-lab-settings", key="settings-csv")
+        rows = [{k: v for k, v in row.items() if k != "differs"} for row in rows]
+    table(rows, column_config=columns, key="settings")
+    st.caption("– where a run's other settings do not use it.")
+    csv_button(rows, "fer-lab-settings", key="settings-csv")
     _parallel([r for g in groups for r in g.runs])
 
 
 def _parallel(runs: Sequence[Run]) -> None:
+    runs = [r for r in runs if not r.members]
     if len(runs) < _PARALLEL_FROM:
         return
-    flat = [flatten(r.config) for r in runs if r.config]
+    flat = [settings_in_effect(r.config) for r in runs if r.config]
     paths = [p for p in flat[0] if p != "data.name" and not p.startswith("runtime.")]
     tops = [r.best["val_top1"] if r.best else None for r in runs]
     figure = parallel_coordinates({p: [f[p] for f in flat] for p in paths}, tops, dark=dark())
@@ -241,10 +231,8 @@ def other_runs(everything: Sequence[Run], most: int) -> None:
     st.caption(f"{len(found):,} of {len(flat):,} runs. Select rows to compare them.")
     if not found:
         return
-    chosen = st.dataframe(
-        pd.DataFrame([_row(r) for r in found]),
-        hide_index=True,
-        width="stretch",
+    chosen = table(
+        [_row(r) for r in found],
         height=min(38 + 36 * len(found), 420),
         column_config={"best": st.column_config.NumberColumn("best val top-1, %", format="%.2f")},
         key=f"all-runs-{hash(tuple(r.id for r in found))}",

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from fer import access
@@ -18,6 +17,7 @@ from fer.errors import DataError, FerError
 from fer.recipes import RECIPES
 from fer.ui.augmented import augmented_batch
 from fer.ui.frame import plain
+from fer.ui.parts import table
 
 _FACES_A_CLASS = 12
 _SCALE = 2
@@ -85,13 +85,17 @@ def imbalance(counts: Mapping[str, Mapping[str, int]]) -> None:
 
 def counts_table(counts: Mapping[str, Mapping[str, int]]) -> None:
     """Counts and shares by class and split."""
-    table = pd.DataFrame(counts)
-    for split in counts:
-        table[f"{split}, %"] = 100 * table[split] / table[split].sum()
-    columns = {
-        c: st.column_config.NumberColumn(format="%.1f" if c.endswith("%") else "localized") for c in table.columns
-    }
-    st.dataframe(table.rename_axis("class"), column_config=columns, width="stretch")
+    totals = {split: sum(by_class.values()) for split, by_class in counts.items()}
+    rows = [
+        {
+            "class": name,
+            **{split: by_class[name] for split, by_class in counts.items()},
+            **{f"{split}, %": 100 * by_class[name] / totals[split] for split, by_class in counts.items()},
+        }
+        for name in next(iter(counts.values()))
+    ]
+    number = st.column_config.NumberColumn
+    table(rows, column_config={c: number(format="%.1f" if c.endswith("%") else "localized") for c in list(rows[0])[1:]})
 
 
 def sample_grid(data: Dataset) -> None:
@@ -161,12 +165,7 @@ def specification(data: Dataset) -> None:
             {"property": label, "value": value, "pictures": n}
             for value, n in sorted(seen.items(), key=lambda kv: -kv[1])[:8]
         ]
-    st.dataframe(
-        pd.DataFrame(rows),
-        hide_index=True,
-        width="stretch",
-        column_config={"pictures": st.column_config.NumberColumn(format="localized")},
-    )
+    table(rows, column_config={"pictures": st.column_config.NumberColumn(format="localized")})
     st.caption("Every picture is kept as 48 x 48 pixels, 8-bit grey.")
     st.markdown(f"Origin: {plain(str(data.meta.get('origin', 'not stated')))}. Fingerprint: `{data.fingerprint}`")
     skipped = data.meta.get("skipped", [])

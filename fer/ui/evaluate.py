@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 from PIL import Image
 
@@ -31,7 +30,7 @@ from fer.plots.evaluation import (
 from fer.runs import TTA, Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, shown
-from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label, whole_report
+from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label, table, whole_report
 from fer.verdicts import SavedLogits, read_logits, verdicts
 
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
@@ -263,9 +262,9 @@ def _confusion(pairs: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
             st.caption(f"Of {plain(run.name)}.")
     event = chart(figure, key="confusion", alt=alt, on_select="rerun")
     _follow_click(event, classes)
-    table = pd.DataFrame(matrix, columns=[f"called {c}" for c in classes])
-    table.insert(0, "true class", classes)
-    csv_button(table, f"fer-lab-confusion-{run.id}", key="confusion-csv")
+    called = [f"called {c}" for c in classes]
+    rows = [{"true class": c, **dict(zip(called, row, strict=True))} for c, row in zip(classes, matrix, strict=True)]
+    csv_button(rows, f"fer-lab-confusion-{run.id}", key="confusion-csv")
 
 
 def _follow_click(event: Any, classes: Sequence[str]) -> None:
@@ -313,10 +312,13 @@ def per_class(report: Mapping[str, Any], of: str = "") -> None:
     """Precision, recall, F1 and number of pictures of each class. of: the run's name where there are two."""
     st.subheader(f"Class by class{f': {plain(of)}' if of else ''}", anchor=False)
     rows = [
-        {"Class": name, "Precision": 100 * row["precision"], "Recall": 100 * row["recall"], "F1": 100 * row["f1"]}
+        {
+            "Class": name,
+            **{head: 100 * row[head.lower()] for head in ("Precision", "Recall", "F1")},
+            "Pictures": row["n"],
+        }
         for name, row in report["per_class"].items()
     ]
-    table = pd.DataFrame(rows).assign(Pictures=[row["n"] for row in report["per_class"].values()])
     column = st.column_config
     columns: dict[str, Any] = {
         "Class": column.TextColumn(width=90),
@@ -331,7 +333,7 @@ def per_class(report: Mapping[str, Any], of: str = "") -> None:
         ),
         "Pictures": column.NumberColumn(format="localized", width=75),
     }
-    st.dataframe(table, hide_index=True, column_config=columns, height="content")
+    table(rows, column_config=columns, height="content")
 
 
 def worst(report: Mapping[str, Any]) -> None:
@@ -436,17 +438,14 @@ def _gallery(
             most = st.segmented_control(
                 f"Pictures shown, of {len(found):,}", _PICTURES_SHOWN, default=most, required=True, key=f"most-{key}"
             )
-        csv_button(_answers_table(found, saved, classes), f"fer-lab-{key}-{run.id}", key=f"csv-{key}")
+        csv_button(_answer_rows(found, saved, classes), f"fer-lab-{key}-{run.id}", key=f"csv-{key}")
     images = _pictures(run, saved.hashes[[a.place for a in found[:most]]], choice)
     if images:
         st.html(_gallery_html(found[:most], saved, images, classes))
     else:
-        table = _answers_table(found[:most], saved, classes).drop(columns="picture")
-        table[["confidence", "probability of the label"]] *= 100
-        per_cent = st.column_config.NumberColumn(format="%.1f %%")
-        st.dataframe(
-            table, hide_index=True, column_config={"confidence": per_cent, "probability of the label": per_cent}
-        )
+        per_cent = st.column_config.NumberColumn(format="percent")
+        rows = [{k: v for k, v in row.items() if k != "picture"} for row in _answer_rows(found[:most], saved, classes)]
+        table(rows, column_config={"confidence": per_cent, "probability of the label": per_cent})
 
 
 def _pictures(run: Run, hashes: np.ndarray, choice: Choice) -> dict[int, np.ndarray]:
@@ -468,16 +467,17 @@ def _pictures(run: Run, hashes: np.ndarray, choice: Choice) -> dict[int, np.ndar
     return images
 
 
-def _answers_table(found: Sequence[Answer], saved: SavedLogits, classes: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(
+def _answer_rows(found: Sequence[Answer], saved: SavedLogits, classes: Sequence[str]) -> list[dict[str, Any]]:
+    return [
         {
-            "picture": [f"{int(saved.hashes[a.place]):016x}" for a in found],
-            "label": [classes[a.true] for a in found],
-            "said": [classes[a.predicted] for a in found],
-            "confidence": [a.confidence for a in found],
-            "probability of the label": [a.true_probability for a in found],
+            "picture": f"{int(saved.hashes[a.place]):016x}",
+            "label": classes[a.true],
+            "said": classes[a.predicted],
+            "confidence": a.confidence,
+            "probability of the label": a.true_probability,
         }
-    )
+        for a in found
+    ]
 
 
 def _gallery_html(
@@ -557,7 +557,7 @@ def _calibration(run: Run, saved: SavedLogits) -> None:
     st.markdown(f"{plain(run.name)} is {words}.")
     kinds = ("as trained", "after temperature scaling")
     rows = [{"probabilities": kind, **b} for kind, found in zip(kinds, bins, strict=True) for b in found]
-    csv_button(pd.DataFrame(rows), f"fer-lab-reliability-{run.id}", key=f"reliability-csv-{run.id}")
+    csv_button(rows, f"fer-lab-reliability-{run.id}", key=f"reliability-csv-{run.id}")
 
 
 # --- reports

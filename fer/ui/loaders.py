@@ -11,10 +11,8 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import streamlit as st
@@ -33,28 +31,6 @@ _STARTED_LOCK = threading.Lock()
 def shown(runs: Iterable[Run], *, archived: bool = False) -> list[Run]:
     """The runs that are not archived, or all, in their order."""
     return [r for r in runs if archived or not r.notes.archived]
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """What a figure of curves is made of; see `fer.plots.curves.Curve`."""
-
-    name: str
-    recipe: str
-    metrics: Metrics
-
-
-def drawn(draw: Callable[..., Any], runs: Sequence[Run], *arguments: Any, **options: Any) -> Any:
-    """`draw(runs, ...)`, done once for the same names, recipes and metrics. What it returns is shared: change nothing in it."""
-    curves = tuple(_Curve(r.name, r.recipe, r.metrics) for r in runs if isinstance(r.metrics, Metrics))
-    if len(curves) < len(runs):  # damaged metrics are plain rows
-        return draw(runs, *arguments, **options)
-    return _drawn(draw, curves, arguments, tuple(options.items()))
-
-
-@lru_cache(maxsize=48)
-def _drawn(draw: Callable[..., Any], curves: Sequence[_Curve], arguments: Sequence[Any], options: Sequence[Any]) -> Any:
-    return draw(curves, *arguments, **dict(options))
 
 
 _REMEMBERED: OrderedDict[Hashable, Any] = OrderedDict()

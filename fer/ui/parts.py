@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from fer.plots.style import PLOT_CONFIG
 from fer.recipes import RECIPES
-from fer.results import harmless as harmless  # for pages that hand out tables
+from fer.results import as_csv
 from fer.runs import Run
 from fer.ui.frame import plain
 
@@ -143,21 +144,51 @@ def chart(figure: go.Figure, *, key: str, alt: str, on_select: Literal["rerun", 
     )
 
 
+def table(rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+    """Rows with the same keys as Streamlit's table: text, numbers, booleans and None; options: those of `st.dataframe`.
+
+    They are handed over whole, as Arrow that was read from JSON: every other way imports pandas, which takes longer than the
+    whole page.
+    """
+    import pyarrow as pa
+    from pyarrow import json as arrow_json
+
+    schema = pa.schema([(key, _arrow_type({type(row[key]) for row in rows})) for key in rows[0]])
+    content = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
+    return st.dataframe(
+        arrow_json.read_json(content, parse_options=arrow_json.ParseOptions(explicit_schema=schema)),
+        hide_index=True,
+        width="stretch",
+        lazy=False,
+        **options,
+    )
+
+
+def _arrow_type(kinds: set[type]) -> Any:
+    """The type of a column that holds values of these kinds; whole numbers among others are numbers."""
+    import pyarrow as pa
+
+    kinds = kinds - {type(None)}
+    if kinds == {bool}:
+        return pa.bool_()
+    return pa.string() if not kinds or str in kinds else pa.int64() if kinds == {int} else pa.float64()
+
+
 def csv_button(
-    table: pd.DataFrame | Callable[[], pd.DataFrame],
+    rows: Sequence[Mapping[str, Any]] | Callable[[], Sequence[Mapping[str, Any]]],
     name: str,
     *,
     key: str,
     label: str = "Download as CSV",
-    help: str | None = None,
+    help: str = "At full precision; shares are fractions from 0 to 1, as in the files of a run.",
 ) -> None:
     """A button that saves a table at full precision, its text made harmless for spreadsheets.
 
-    table: or what makes it, which is asked when the button is pressed. name: the file's, without its ending.
+    rows: or what makes them, which is asked when the button is pressed. name: the file's, without its ending.
     """
 
-    def content() -> str:
-        return (table if isinstance(table, pd.DataFrame) else table()).map(harmless).to_csv(index=False)
+    def content() -> bytes:
+        return as_csv(rows() if callable(rows) else rows)
 
     st.download_button(
         label,

@@ -6,8 +6,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 
-import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from fer import access, jobs
@@ -17,7 +15,7 @@ from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
 from fer.ui import notes
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import drawn, shown
+from fer.ui.loaders import remembered, run_key, shown
 from fer.ui.parts import (
     chart,
     data_notes,
@@ -28,6 +26,7 @@ from fer.ui.parts import (
     run_label,
     state_badge,
     state_cell,
+    table,
 )
 
 _EVERY_SECONDS = 2.0  # between two looks while something trains
@@ -98,10 +97,8 @@ def live_table(store: RunStore, runs: Sequence[Run], archived: bool) -> None:
 def _table(runs: Sequence[Run], what: str) -> None:
     # A selection is a row's number: a table of other rows, and the table after a choice, begin without one.
     key = f"runs-{what}-{st.session_state.get('choices', 0)}-{hash(tuple(r.id for r in runs))}"
-    event = st.dataframe(
-        pd.DataFrame([_row(r) for r in runs]).drop(columns=[] if what == "active" else ["left"]),
-        hide_index=True,
-        width="stretch",
+    event = table(
+        [_row(r) for r in runs],
         height=min(38 + 36 * len(runs), 320),
         column_config=_COLUMNS,
         on_select="rerun",
@@ -329,7 +326,7 @@ def _curves(run: Run) -> None:
     three.metric("Last train top-1", percent(last["train_top1"]))
     four.metric("Seconds an epoch", f"{run.epoch_seconds:.1f}", help="Median, training and validation together.")
     chart(
-        drawn(_run_curves, [run], dark=dark()),
+        remembered(("run", run_key(run), dark()), lambda: run_curves(run, dark())),
         key=f"curves-{run.id}",
         alt=f"Loss and top-1 of {run.name} over {len(run.metrics)} epochs; best val top-1 {percent(best['val_top1'])} in epoch {best['epoch']}.",
     )
@@ -354,21 +351,15 @@ def _settings(run: Run) -> None:
         {"setting": path, "value": json.dumps(value).strip('"'), "meaning": SETTINGS[path].help}
         for path, value in flatten(run.config).items()
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+    table(rows)
 
 
 def _epochs(run: Run) -> None:
     if not run.metrics:
         st.markdown("No epoch has ended yet.")
         return
-    table = pd.DataFrame([dict(m) for m in run.metrics])
-    for name in ("train_top1", "val_top1"):
-        table[name] *= 100
-    st.dataframe(table, hide_index=True, width="stretch", column_config=_EPOCH_COLUMNS)
-
-
-def _run_curves(runs: Sequence[Run], *, dark: bool) -> go.Figure:
-    return run_curves(runs[0], dark)
+    rows = [{k: 100 * v if k.endswith("_top1") else v for k, v in m.items()} for m in run.metrics]
+    table(rows, column_config=_EPOCH_COLUMNS)
 
 
 # --- the table ---------------------------------------------------------------------------------------------------
@@ -381,7 +372,7 @@ def _row(run: Run) -> dict[str, object]:
         "progress": 100 * run.progress,
         "best": 100 * run.best["val_top1"] if run.best else None,
         "last": 100 * run.last["val_top1"] if run.last else None,
-        "left": duration(run.seconds_left) if run.seconds_left else "",
+        **({"left": duration(run.seconds_left) if run.seconds_left else ""} if run.state in ACTIVE else {}),
         "recipe": run.recipe,
         "changes": own_changes(run),
         "data": f"{run.data_name} (synthetic)" if run.synthetic else run.data_name,

@@ -14,17 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from fer.config import (
-    SETTINGS,
-    STUDY_NETWORKS,
-    TAKES_CROPS,
-    TRANSFER,
-    Config,
-    Setting,
-    flatten,
-    parse_assignments,
-    with_settings,
-)
+from fer.config import SETTINGS, USED_WITH, Config, Setting, flatten, parse_assignments, used, with_settings
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
@@ -40,30 +30,6 @@ SECTIONS = {
     "optim": "Optimizer",
     "schedule": "Schedule",
     "runtime": "Device and precision",
-}
-# A setting here means something only where the other one has one of these values.
-_USED_WITH = {
-    "schedule.step_size": ("schedule.name", ("step",)),
-    "schedule.gamma": ("schedule.name", ("step", "exponential")),
-    "schedule.power": ("schedule.name", ("polynomial",)),
-    "schedule.final_fraction": ("schedule.name", ("polynomial", "cosine")),
-    "schedule.pct_start": ("schedule.name", ("one-cycle",)),
-    "schedule.div_factor": ("schedule.name", ("one-cycle",)),
-    "schedule.final_div_factor": ("schedule.name", ("one-cycle",)),
-    "schedule.factor": ("schedule.name", ("plateau",)),
-    "schedule.patience": ("schedule.name", ("plateau",)),
-    "optim.momentum": ("optim.name", ("sgd", "muon")),
-    "optim.nesterov": ("optim.name", ("sgd", "muon")),
-    "optim.layer_decay": ("model.name", TRANSFER),
-    "model.hidden_layers": ("model.name", STUDY_NETWORKS),
-    "model.batch_norm": ("model.name", STUDY_NETWORKS),
-    "model.width": ("model.name", tuple(n for n in SETTINGS["model.name"].choices if n not in TRANSFER)),
-    "model.input_side": ("model.name", TRANSFER),
-    "model.pretrained": ("model.name", TRANSFER),
-    "model.weights": ("model.name", TRANSFER),
-    "train.freeze_epochs": ("model.name", TRANSFER),
-    "model.depth": ("model.name", ("residual", "vgg")),
-    "augment.crop": ("model.name", TAKES_CROPS),
 }
 _LABELS = {
     "data.name": "Data set",
@@ -154,12 +120,6 @@ def shown_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def used(path: str, values: Mapping[str, Any]) -> bool:
-    """Whether the setting has a meaning beside these values."""
-    other, wanted = _USED_WITH.get(path, ("", ()))
-    return not other or values[other] in wanted
 
 
 def explain(problem: str) -> str:
@@ -372,7 +332,7 @@ def _read(state: TrainState) -> Form:
 
 def _unused(path: str, state: TrainState) -> Any:
     """The value of a setting that is not shown: the recipe's, or the usual one where it was for the recipe's network."""
-    for_its_network = _USED_WITH[path][0] == "model.name" and used(path, state.base)
+    for_its_network = USED_WITH[path][0] == "model.name" and used(path, state.base)
     return SETTINGS[path].default if for_its_network else state.base[path]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from fer.config import Config, ModelConfig, differing
@@ -18,7 +17,7 @@ from fer.ui.augmented import augmented_batch, is_augmented
 from fer.ui.frame import dark, plain
 from fer.ui.launch import Plan
 from fer.ui.loaders import await_core_json, core_json_soon, load_dataset
-from fer.ui.parts import chart
+from fer.ui.parts import chart, table
 from fer.ui.train_form import label, shown_value
 
 _MAX_CURVES = 6
@@ -193,4 +192,4 @@ def _draw_network(model: dict[str, Any]) -> None:
             for x in model["layers"]
         ]
         numbers = {c: st.column_config.NumberColumn(format="localized") for c in ("parameters", "multiply-adds")}
-        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=numbers, width="stretch")
+        table(rows, column_config=numbers)

@@ -18,6 +18,7 @@ from fer.config import with_settings
 from fer.experiments import groups
 from fer.files import write_json_atomic
 from fer.recipes import STUDY, get_recipe
+from fer.results import as_csv
 from fer.runs import RunStore
 from fer.ui import compare, compare_tables
 from tests.app.conftest import ROOT, said
@@ -186,8 +187,8 @@ def test_table_and_csv_hold_the_figures_of_metrics_jsonl(open_page, study) -> No
     assert (shown["epochs_done"], shown["epochs_asked"], shown["seeds"], shown["state"]) == (3, 3, "0", "✓ finished")
 
     found = groups([RunStore().get(i) for i in ("baseline", "step-decay")])
-    text = compare_tables.summary(found, found[0]).to_csv(index=False)
-    table = pd.read_csv(io.StringIO(text), float_precision="round_trip").set_index("id")
+    text = as_csv(compare_tables.summary(found, found[0]))
+    table = pd.read_csv(io.BytesIO(text), float_precision="round_trip").set_index("id")
     assert table.loc["step-decay", "best_val_top1"] == best["val_top1"]
     assert table.loc["step-decay", "last_val_loss"] == last["val_loss"]
     assert table.loc["step-decay", "gap_at_best"] == best["train_top1"] - best["val_top1"]
@@ -216,7 +217,8 @@ def test_other_curves_by_url(open_page, study) -> None:
 def test_settings_show_differences_and_all_on_request(open_page, study) -> None:
     at = open_page("compare", run=["baseline", "step-decay"], part="Settings")
     shown = at.dataframe[0].value.set_index("setting")
-    assert list(shown.index) == ["schedule.name"]
+    assert list(shown.index) == ["schedule.name", "schedule.step_size", "schedule.gamma"]
+    assert list(shown.loc["schedule.gamma", ["run:baseline", "run:step-decay"]]) == ["–", "0.5"]
     assert list(shown.loc["schedule.name", ["run:baseline", "run:step-decay"]]) == ["constant", "step"]
     at.toggle(key="all-settings").set_value(True).run()
     every = at.dataframe[0].value.set_index("setting")

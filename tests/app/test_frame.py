@@ -6,8 +6,8 @@ import pytest
 from starlette.formparsers import MultiPartParser
 
 from fer.photos import MAX_ZIP_BYTES
+from fer.results import harmless
 from fer.ui.frame import plain
-from fer.ui.parts import harmless
 
 JOINER = "\u2060"
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from fer.config import SETTINGS
-from fer.experiments import Group, band, by_data, figures, groups, labels, settings_rows
+from fer.experiments import Group, band, by_data, figures, groups, labels, settings_notes, settings_rows
 from fer.runs import RunStore
 from tests.made_runs import write_run
 
@@ -163,4 +163,38 @@ def test_settings_that_differ_and_all_on_request(store: RunStore) -> None:
         ("optim.lr", "0.001", "0.01"),
         ("train.patience", "none", "3"),
     ]
-    assert [r["setting"] for r in settings_rows(runs, everything=True)] == list(SETTINGS)
+    every = {r["setting"]: r for r in settings_rows(runs, everything=True)}
+    assert list(every) == list(SETTINGS)
+    assert (every["schedule.power"]["run:a"], every["schedule.power"]["differs"]) == ("–", "")
+
+
+def test_settings_that_a_run_does_not_use_are_not_its_settings(store: RunStore) -> None:
+    made = [write_run(store, r, [{}], recipe=r) for r in ("baseline", "step-decay", "exponential-decay")]
+    rows = {r["setting"]: [r[f"run:{run.id}"] for run in made] for r in settings_rows(made)}
+    assert rows == {
+        "schedule.name": ["constant", "step", "exponential"],
+        "schedule.step_size": ["–", "5", "–"],
+        "schedule.gamma": ["–", "0.5", "0.9"],
+    }
+    assert list(settings_notes(groups(made)).values()) == [
+        "schedule.name constant",
+        "schedule.name step, schedule.step_size 5, schedule.gamma 0.5",
+        "schedule.name exponential, schedule.gamma 0.9",
+    ]
+    same = [write_run(store, f"c{g}", [{}], schedule__gamma=g) for g in (0.5, 0.9)]
+    assert settings_rows(same) == []
+
+
+def test_an_ensemble_shows_its_members_and_no_settings(store: RunStore) -> None:
+    made = [write_run(store, r, [{}], recipe=r) for r in ("baseline", "cosine")]
+    both = write_run(store, "both", [{}], members=["baseline", "cosine"])
+    other = write_run(store, "other", [{}], members=["cosine", "baseline", "both"])
+    members, schedule, fraction = settings_rows([made[0], both, made[1], other])
+    assert [members[f"run:{r}"] for r in ("baseline", "both", "other")] == [
+        "–",
+        "baseline, cosine",
+        "cosine, baseline, both",
+    ]
+    assert [row["run:both"] for row in (schedule, fraction)] == ["–", "–"]
+    assert (schedule["setting"], schedule["run:cosine"]) == ("schedule.name", "cosine")
+    assert [r["setting"] for r in settings_rows([both, other])] == ["members"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from fer.experiments import Group
@@ -13,98 +11,8 @@ from fer.runs import RunStore
 from tests.made_runs import write_run
 
 
-@dataclass(frozen=True)
-class Record:
-    """A run as the figures see it."""
-
-    name: str
-    recipe: str
-    metrics: tuple[dict[str, float], ...]
-
-
-def record(name: str, tops: list[float], recipe: str = "baseline") -> Record:
-    rows = [
-        {
-            "epoch": e,
-            "lr": 0.001 / e,
-            "train_loss": 2 / e,
-            "train_top1": 0.5 + e / 20,
-            "val_loss": 1.0 + e / 10,
-            "val_top1": top,
-            "val_macro_f1": top - 0.1,
-        }
-        for e, top in enumerate(tops, 1)
-    ]
-    return Record(name, recipe, tuple(rows))
-
-
 def named(figure, name: str) -> list:
     return [t for t in figure.data if t.name == name]
-
-
-def test_val_is_solid_and_train_dashed_in_the_colour_of_the_recipe() -> None:
-    figure = curves.metric_curves([record("mine", [0.2, 0.4, 0.3])], "top1", dark=False)
-    train, val, star = figure.data
-    assert train.line.dash == "dash" and val.line.dash is None
-    assert train.line.color == val.line.color == star.marker.color == recipe_colour("baseline")
-    assert list(val.y) == pytest.approx([20, 40, 30])
-    assert list(train.y) == pytest.approx([55, 60, 65])
-
-
-def test_star_marks_the_best_epoch_in_every_metric() -> None:
-    run = record("mine", [0.2, 0.4, 0.4])
-    for metric, expected in (("top1", 40.0), ("loss", 1.2), ("macro_f1", 30.0)):
-        star = curves.metric_curves([run], metric, dark=True).data[-1]
-        assert (star.x, star.marker.symbol) == ((2,), "star")
-        assert star.y[0] == pytest.approx(expected)
-
-
-def test_learning_rate_has_one_line_and_no_star() -> None:
-    (line,) = curves.metric_curves([record("mine", [0.2, 0.4])], "lr", dark=False).data
-    assert list(line.y) == pytest.approx([0.001, 0.0005])
-
-
-def test_hover_box_has_one_row_a_run_with_val_and_train() -> None:
-    figure = curves.metric_curves([record("a", [0.2]), record("b", [0.3], "cosine")], "loss", dark=False)
-    assert figure.layout.hovermode == "x unified"
-    rows = [t for t in figure.data if t.hoverinfo != "skip"]
-    assert [t.meta for t in rows] == ["a", "b"]
-    assert rows[0].customdata[0] == "1.100 (train 2.000)"
-
-
-def test_second_run_of_a_recipe_is_lighter_and_has_another_symbol() -> None:
-    first, other, second = curves.marks([record("a", []), record("b", [], "cosine"), record("c", [])])
-    assert first.colour == recipe_colour("baseline") and other.colour == recipe_colour("cosine")
-    assert int(second.colour[1:3], 16) > int(first.colour[1:3], 16)
-    assert first.symbol == other.symbol == "circle" != second.symbol
-
-
-def test_run_without_an_epoch_is_left_out_and_the_others_keep_their_colour() -> None:
-    runs = [record("waiting", []), record("done", [0.2])]
-    figure = curves.metric_curves(runs, "top1", dark=False)
-    assert {t.legendgroup for t in figure.data} == {"done"}
-    assert figure.data[0].line.color == curves.marks(runs)[1].colour
-
-
-def test_long_name_is_cut_in_the_legend_and_whole_in_the_hover_box() -> None:
-    name = "a name that nobody would give to a run unless they wanted to see what breaks"
-    figure = curves.metric_curves([record(name, [0.2, 0.3])], "top1", dark=False)
-    (shown,) = [t for t in figure.data if t.showlegend]
-    assert len(shown.name) == 28 and "…" in shown.name and shown.name.endswith(name[-9:])
-    assert shown.meta.replace("<br>", " ") == name
-
-
-def test_markup_in_a_name_is_text() -> None:
-    figure = curves.metric_curves([record("<b>x</b>", [0.2, 0.3])], "top1", dark=False)
-    (shown,) = [t for t in figure.data if t.showlegend]
-    assert shown.name == shown.meta == "&lt;b&gt;x&lt;/b&gt;"
-
-
-def test_legend_stands_below_the_plot_or_not_at_all() -> None:
-    run = record("mine", [0.2, 0.3])
-    legend = curves.metric_curves([run], "top1", dark=False).layout.legend
-    assert legend.y < 0 and legend.yanchor == "top"
-    assert curves.metric_curves([run], "top1", dark=False, legend=False).layout.showlegend is False
 
 
 def line(
@@ -117,6 +25,75 @@ def line(
     ]
     group = Group(name, tuple(runs))
     return curves.Line(group, marks([(group.key, recipe)])[0], note)
+
+
+def one(store: RunStore, name: str, tops: list[float], recipe: str = "baseline") -> curves.Line:
+    """A single run whose losses and train figures follow from the epoch."""
+    rows = [
+        {"val_top1": top, "lr": 0.001 / e, "train_loss": 2 / e, "train_top1": 0.5 + e / 20, "val_loss": 1.0 + e / 10}
+        for e, top in enumerate(tops, 1)
+    ]
+    run = write_run(store, f"r{len(store.ids())}", rows, recipe=recipe, notes={"name": name})
+    return curves.Line(Group(name, (run,)), marks([(run.id, recipe)])[0])
+
+
+def drawn(lines: list[curves.Line], metric: str, *, legend: bool = True):
+    return curves.comparison(lines, metric, curves.View(), dark=False, legend=legend)
+
+
+def test_val_is_solid_and_train_dashed_in_the_colour_of_the_recipe(store: RunStore) -> None:
+    train, val, star = drawn([one(store, "mine", [0.2, 0.4, 0.3])], "top1").data
+    assert train.line.dash == "dash" and val.line.dash is None
+    assert train.line.color == val.line.color == star.marker.color == recipe_colour("baseline")
+    assert list(val.y) == pytest.approx([20, 40, 30])
+    assert list(train.y) == pytest.approx([55, 60, 65])
+
+
+def test_star_marks_the_best_epoch_in_every_metric(store: RunStore) -> None:
+    lines = [one(store, "mine", [0.2, 0.4, 0.4])]
+    for metric, expected in (("top1", 40.0), ("loss", 1.2), ("macro_f1", 36.0)):
+        star = drawn(lines, metric).data[-1]
+        assert (star.x, star.marker.symbol) == ((2,), "star")
+        assert star.y[0] == pytest.approx(expected)
+
+
+def test_learning_rate_has_one_line_and_no_star(store: RunStore) -> None:
+    (rate,) = drawn([one(store, "mine", [0.2, 0.4])], "lr").data
+    assert list(rate.y) == pytest.approx([0.001, 0.0005])
+
+
+def test_hover_box_has_one_row_a_run_with_val_and_train(store: RunStore) -> None:
+    figure = drawn([one(store, "a", [0.2]), one(store, "b", [0.3], "cosine")], "loss")
+    assert figure.layout.hovermode == "x unified"
+    rows = [t for t in figure.data if t.hoverinfo != "skip"]
+    assert [t.meta for t in rows] == ["a", "b"]
+    assert rows[0].customdata[0] == "1.100 (train 2.000)"
+
+
+def test_run_without_an_epoch_is_left_out_and_the_others_keep_their_colour(store: RunStore) -> None:
+    lines = [one(store, "waiting", []), one(store, "done", [0.2], "cosine")]
+    figure = drawn(lines, "top1")
+    assert {t.legendgroup for t in figure.data} == {"done"}
+    assert figure.data[0].line.color == recipe_colour("cosine")
+
+
+def test_long_name_is_cut_in_the_legend_and_whole_in_the_hover_box(store: RunStore) -> None:
+    name = "a name that nobody would give to a run unless they wanted to see what breaks"
+    (shown,) = [t for t in drawn([one(store, name, [0.2, 0.3])], "top1").data if t.showlegend]
+    assert len(shown.name) == 28 and "…" in shown.name and shown.name.endswith(name[-9:])
+    assert shown.meta.replace("<br>", " ") == name
+
+
+def test_markup_in_a_name_is_text(store: RunStore) -> None:
+    (shown,) = [t for t in drawn([one(store, "<b>x</b>", [0.2, 0.3])], "top1").data if t.showlegend]
+    assert shown.name == shown.meta == "&lt;b&gt;x&lt;/b&gt;"
+
+
+def test_legend_stands_below_the_plot_or_not_at_all(store: RunStore) -> None:
+    lines = [one(store, "mine", [0.2, 0.3])]
+    legend = drawn(lines, "top1").layout.legend
+    assert legend.y < 0 and legend.yanchor == "top"
+    assert drawn(lines, "top1", legend=False).layout.showlegend is False
 
 
 def test_side_by_side_shares_axes_that_hold_every_value(store: RunStore) -> None:
@@ -209,9 +186,9 @@ def test_the_comparison_in_words_says_band_and_best(store: RunStore) -> None:
     )
 
 
-def test_run_curves_shows_loss_and_top1_and_keeps_its_zoom() -> None:
-    early = curves.run_curves(record("live", [0.1]), False)
-    later = curves.run_curves(record("live", [0.1, 0.2, 0.5]), False)
+def test_run_curves_shows_loss_and_top1_and_keeps_its_zoom(store: RunStore) -> None:
+    early = curves.run_curves(one(store, "live", [0.1]).group.runs[0], False)
+    later = curves.run_curves(one(store, "live", [0.1, 0.2, 0.5]).group.runs[0], False)
     assert early.layout.uirevision == later.layout.uirevision is not None
     assert early.layout.xaxis.range is None and later.layout.yaxis.range is None
     assert [t.name for t in later.data if t.showlegend] == ["train", "val", "best epoch"]
@@ -219,16 +196,10 @@ def test_run_curves_shows_loss_and_top1_and_keeps_its_zoom() -> None:
     assert list(named(later, "val")[1].y) == pytest.approx([10, 20, 50])
 
 
-def test_run_without_an_epoch_gives_empty_axes() -> None:
-    assert not curves.run_curves(record("waiting", []), True).data
+def test_run_without_an_epoch_gives_empty_axes(store: RunStore) -> None:
+    assert not curves.run_curves(one(store, "waiting", []).group.runs[0], True).data
 
 
-def test_one_epoch_can_be_seen() -> None:
-    train, val, _star = curves.metric_curves([record("mine", [0.2])], "loss", dark=False).data
+def test_one_epoch_can_be_seen(store: RunStore) -> None:
+    train, val, _star = drawn([one(store, "mine", [0.2])], "loss").data
     assert "markers" in train.mode and "markers" in val.mode
-
-
-def test_in_words_says_where_each_curve_begins_peaks_and_ends() -> None:
-    text = curves.in_words([record("mine", [0.2, 0.4, 0.3]), record("waiting", [])], "top1")
-    assert "mine: 20.00 % in epoch 1, 30.00 % in epoch 3, 40.00 % in its best epoch 2, train 65.00 % at the end" in text
-    assert "waiting" not in text

@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from fer.plots.overview import best_bars
 from fer.runs import by_merit
 from fer.ui import home
-from fer.ui.frame import dark, frame
+from fer.ui.frame import frame
 from fer.ui.loaders import shown
-from fer.ui.parts import chart, data_notes, empty
+from fer.ui.parts import empty
 
 with frame("home") as (_, everything):
     runs = shown(everything)
@@ -18,10 +17,7 @@ with frame("home") as (_, everything):
             home.best_run(trained)
             home.running(runs)
         with right:
-            st.subheader("The best runs", anchor=False)
-            leaders = home.leaders(trained)
-            chart(best_bars(leaders, dark=dark()), key="best", alt=home.best_alt(leaders))
-            data_notes(leaders)
+            home.best_experiments(trained)
     else:
         empty(
             "**No run has finished an epoch yet.** Train a first network; on the built-in sample faces it takes a minute or two.",

@@ -1056,7 +1056,8 @@ def _print_comparison(of: Any) -> None:
             for r in of.rows
         ],
     )
-    for sentence in [*(v.sentence for v in of.verdicts), *(t.sentence for t in of.together)]:
+    said = [*(v.sentence for v in of.verdicts), of.correction, *(t.sentence for t in of.together)]
+    for sentence in filter(None, said):
         print(sentence)
     for run_id, found in of.findings.items():
         for finding in found:

@@ -325,6 +325,27 @@ def groups(runs: Sequence[Run], *, single: bool = False) -> list[Group]:
     return [Group(label, g) for g, label in zip(members, _group_labels(members), strict=True)]
 
 
+def seeds_last(runs: Iterable[Run]) -> list[Run]:
+    """The first run of each experiment, then the other seeds of them, each in the order given: a list to choose from."""
+    first: dict[Any, list[Run]] = {}
+    for run in runs:
+        first.setdefault((run.experiment, data_key(run)), []).append(run)
+    return [same[0] for same in first.values()] + [run for same in first.values() for run in same[1:]]
+
+
+def leading(runs: Sequence[Run], most: int) -> list[Group]:
+    """The experiments of the best runs, at most so many, by their best val top-1 (of several seeds the mean), the highest first.
+
+    runs: best first. Labels are unique among them.
+    """
+    best: dict[Any, None] = {}
+    for run in runs:
+        if len(best) < most:
+            best.setdefault((run.experiment, data_key(run)))
+    found = groups([r for r in runs if (r.experiment, data_key(r)) in best])
+    return sorted(found, key=lambda g: -(best_top1(g) or 0.0))
+
+
 def _group_labels(members: Sequence[tuple[Run, ...]]) -> list[str]:
     """The run's name for a group of one, else what the runs share; the first id behind it where two would be alike."""
     changes = [_changes(g[0]) for g in members]

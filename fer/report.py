@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 import secrets
 import shlex
@@ -46,7 +47,7 @@ from fer.plots.schedule import lr_curves
 from fer.plots.style import PLOT_CONFIG, marks
 from fer.recipes import RECIPES, changes_from
 from fer.runs import Run
-from fer.verdicts import MIN_SEEDS, Verdict, verdicts
+from fer.verdicts import MIN_SEEDS, Verdict, correction, verdicts
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _CURVES = ("loss", "top1", "macro_f1", "lr")
@@ -79,6 +80,11 @@ class Comparison:
     def rows(self) -> list[dict[str, Any]]:
         """`fer.experiments.figures` of each group against the baseline."""
         return [figures(g, self.baseline) for g in self.groups]
+
+    @property
+    def correction(self) -> str:
+        """How p values were corrected; '' where there was one comparison."""
+        return correction(self.verdicts)
 
     @cached_property
     def ranked(self) -> list[Group]:
@@ -310,6 +316,7 @@ def _told(comparison: Comparison) -> dict[str, Any]:
             (r for r in comparison.rows if comparison.ranked and r["id"] == comparison.ranked[0].key), None
         ),
         "verdicts": comparison.verdicts,
+        "correction": comparison.correction,
         "together": comparison.together,
         "findings": [(g, comparison.findings[speaker(g).id]) for g in comparison.groups],
         "steps": comparison.steps,
@@ -317,6 +324,7 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "networks": _networks(comparison),
         "results": [_results(part, comparison.baseline.key) for part in _chunks(comparison.rows)],
         "classes": [table for part in _chunks(comparison.groups) if (table := _classes(part))],
+        "confusions": [found for g in comparison.groups if (found := _confusion(g))],
         "common": _common(comparison.groups),
         "settings": [_differing(part, comparison.groups) for part in _chunks(comparison.groups)],
         "machines": [_machine(g) for g in comparison.groups],
@@ -379,6 +387,26 @@ def _classes(part: Sequence[Group]) -> dict[str, Any] | None:
         n = next((x["n"] for x in of if isinstance(x.get("n"), int)), None)
         lines.append((name, n, [_percent(x["recall"]) if isinstance(x.get("recall"), float) else "–" for x in of]))
     return {"head": [g.label for g in part], "lines": lines}
+
+
+def _confusion(group: Group) -> dict[str, Any] | None:
+    """What the group's speaker calls the val pictures of each class, as shares of the class; None without a whole report."""
+    report = speaker(group).report("val") or {}
+    classes, matrix = report.get("classes"), report.get("confusion_matrix")
+    if not isinstance(classes, list) or not isinstance(matrix, list) or len(matrix) != len(classes):
+        return None
+    if not all(isinstance(row, list) and len(row) == len(classes) for row in matrix):
+        return None
+    if not all(isinstance(n, int | float) and 0 <= n < math.inf for row in matrix for n in row):
+        return None
+    names = [str(c) for c in classes]
+    shares = [[n / sum(row) if sum(row) else 0.0 for n in row] for row in matrix]
+    return {
+        "label": group.label,
+        "run": speaker(group).name,
+        "classes": names,
+        "lines": list(zip(names, shares, strict=True)),
+    }
 
 
 def _data(all_groups: Sequence[Group]) -> list[dict[str, Any]]:

@@ -246,7 +246,7 @@ class Run:
         """What differs from the recipe, data set and seed included: `{dotted path: value}`; empty without a known recipe."""
         return changes_from(self.recipe, self.config) if self.config and self.recipe in RECIPES else {}
 
-    @property
+    @cached_property
     def experiment(self) -> str:
         """Shared by runs that differ in seed and `runtime` only; an ensemble and a broken run stand alone."""
         return self.config.experiment if self.config and not self.members else self.id

@@ -33,7 +33,7 @@ class Verdict:
 
     kind: `recipes` over seeds, `networks` on the same pictures, or `refused`, with the reason in `reason` and no figures.
     n: pictures, or seeds (not `paired`: the fewer of the two). p_corrected: after Holm's correction for `comparisons`;
-    `is_real`: it is below 0.05. seeds: how many each of the two has. runs: the ids that were compared. sentence: what a
+    `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. runs: the ids that were compared. sentence: what a
     reader needs to know, the reason where it is refused.
     """
 
@@ -110,6 +110,12 @@ def verdicts(
     tested = [v for v in raw if v.p is not None]
     corrected = iter(holm([v.p for v in tested if v.p is not None]))
     return [v if v.p is None else _said(replace(v, p_corrected=next(corrected), comparisons=len(tested))) for v in raw]
+
+
+def correction(found: Iterable[Verdict]) -> str:
+    """How the p values in the sentences of these verdicts were corrected, said once for all; '' where there was one comparison."""
+    n = max((v.comparisons for v in found), default=1)
+    return f"The p values are corrected for {n} comparisons by Holm's method; the intervals are not." if n > 1 else ""
 
 
 def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "bca", "percentile"]) -> Verdict:
@@ -237,5 +243,4 @@ def _minus(text: str) -> str:
 
 def _p(v: Verdict) -> str:
     p = v.p_corrected or 0.0
-    said = "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
-    return f"{said} after Holm's correction for {v.comparisons} comparisons" if v.comparisons > 1 else said
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"

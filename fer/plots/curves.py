@@ -22,6 +22,7 @@ from fer.runs import Run
 
 _LEGEND_LENGTH, _HOVER_WIDTH = 28, 40
 _MARKERS_A_LINE = 14
+_STAR, _SMALL_STAR = 15, 10  # pixels
 _ROOM = "&nbsp;" * 4  # plotly measures the rows of a common hover box a little too short
 _MOST_NOTES = 6  # with more runs the settings in the hover box would fill the screen
 _UNITS = ((3 * 3600, "h", 3600.0), (300, "min", 60.0), (0, "s", 1.0))  # of wall time, by the longest run
@@ -315,7 +316,8 @@ def _overlay(
     series: Sequence[_Series], metric: str, view: View, *, dark: bool, legend: bool, height: int, unit: str = ""
 ) -> go.Figure:
     what = METRICS[metric]
-    traces = [t for s in series for t in _traces(s, what, dark, legend=legend, labels=(short(s.name), None))]
+    star = _STAR if len(series) <= _MOST_NOTES else _SMALL_STAR
+    traces = [t for s in series for t in _traces(s, what, dark, legend=legend, labels=(short(s.name), None), star=star)]
     figure = styled(go.Figure(traces), dark=dark, height=height, legend=legend)
     figure.update_layout(title=_title(what.title), margin={"t": 40, "l": 8, "r": 12, "b": 44})
     _x_axis(figure, view, unit, max((x for s in series for x in s.x), default=1.0), metric)
@@ -347,7 +349,7 @@ def _panels(panels: Mapping[str, Sequence[_Series]], *, dark: bool, height: int,
 
 
 def _traces(
-    s: _Series, metric: Metric, dark: bool, *, legend: bool, labels: tuple[str, str | None]
+    s: _Series, metric: Metric, dark: bool, *, legend: bool, labels: tuple[str, str | None], star: int = _STAR
 ) -> list[dict[str, Any]]:
     """What lies behind first: band, single runs, raw line; then train, the line itself and the star. As dictionaries: plotly
     checks a trace when it is made, and once more when it joins a figure.
@@ -384,7 +386,7 @@ def _traces(
         }
     )
     if s.star:
-        traces.append(_star(s, dark, shown=legend and labels[1] is not None))
+        traces.append(_star(s, dark, size=star, shown=legend and labels[1] is not None))
     return traces
 
 
@@ -413,7 +415,7 @@ def _behind(s: _Series) -> list[dict[str, Any]]:
     return traces
 
 
-def _star(s: _Series, dark: bool, *, shown: bool) -> dict[str, Any]:
+def _star(s: _Series, dark: bool, *, size: int, shown: bool) -> dict[str, Any]:
     assert s.star
     outline = {"color": ink(dark), "width": 1.4}
     return {
@@ -424,7 +426,7 @@ def _star(s: _Series, dark: bool, *, shown: bool) -> dict[str, Any]:
         "name": "best epoch",
         "legendgroup": s.name,
         "showlegend": shown,
-        "marker": {"symbol": "star", "size": 15, "color": s.mark.colour, "line": outline},
+        "marker": {"symbol": "star", "size": size, "color": s.mark.colour, "line": outline},
         "cliponaxis": False,
         "hoverinfo": "skip",
     }

@@ -7,37 +7,42 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from fer.experiments import Group, best_top1
 from fer.plots.curves import short
 from fer.plots.style import run_colours, styled
-from fer.runs import Run
 
 _SPLIT_COLOURS = {"train": "#1f83c6", "val": "#e69f00", "test": "#009e73"}
 
 
-def best_bars(runs: Sequence[Run], *, dark: bool) -> go.Figure:
-    """Best validation top-1 of each run as a bar in its recipe's colour, the best on top; per cent."""
-    ranked = sorted((r for r in runs if r.best), key=lambda r: r.best["val_top1"] if r.best else 0.0)
-    values = [100 * r.best["val_top1"] for r in ranked if r.best]
+def best_bars(found: Sequence[Group], *, dark: bool) -> go.Figure:
+    """Best validation top-1 of each experiment as a bar in its recipe's colour, the first on top; per cent, of seeds the mean."""
+    shown = [(g, 100 * top) for g in found if (top := best_top1(g)) is not None][::-1]
+    colours = run_colours([g.recipe for g, _ in reversed(shown)])[::-1]
     figure = go.Figure(
         go.Bar(
-            x=values,
-            y=[r.id for r in ranked],
+            x=[top for _, top in shown],
+            y=[g.key for g, _ in shown],
             orientation="h",
-            marker={"color": run_colours([r.recipe for r in reversed(ranked)])[::-1]},
-            text=[f"{v:.1f} % (epoch {r.best['epoch']})  " for v, r in zip(values, ranked, strict=True) if r.best],
+            marker={"color": colours},
+            text=[f"{top:.1f} % ({_reached(g)})  " for g, top in shown],
             textposition="inside",
             insidetextanchor="end",
             textfont={"color": "#ffffff", "size": 14},
-            customdata=[[escape(r.name), escape(r.data_name)] for r in ranked],
+            customdata=[[escape(g.label), escape(g.runs[0].data_name)] for g, _ in shown],
             hovertemplate="%{customdata[0]}<br>best val top-1 %{x:.2f} %<br>data: %{customdata[1]}<extra></extra>",
         )
     )
-    styled(figure, dark=dark, height=72 + 44 * len(ranked), legend=False)
+    styled(figure, dark=dark, height=72 + 44 * len(shown), legend=False)
     figure.update_layout(margin={"t": 8, "b": 44, "l": 8, "r": 8}, bargap=0.3)
     figure.update_xaxes(title_text="best validation top-1, %", rangemode="tozero")
-    names = [escape(short(r.name)) for r in ranked]
-    figure.update_yaxes(showgrid=False, tickvals=[r.id for r in ranked], ticktext=names, type="category")
+    keys, names = [g.key for g, _ in shown], [escape(short(g.label)) for g, _ in shown]
+    figure.update_yaxes(showgrid=False, tickvals=keys, ticktext=names, type="category")
     return figure
+
+
+def _reached(group: Group) -> str:
+    """'epoch 8', or 'mean of 3 seeds'."""
+    return f"mean of {group.n} seeds" if group.n > 1 else f"epoch {next(r.best['epoch'] for r in group.runs if r.best)}"
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]], *, dark: bool) -> go.Figure:

@@ -22,7 +22,7 @@ from fer.ui import compare_curves, compare_tables
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import remembered, run_key, shown
 from fer.ui.parts import chart, data_notes, empty, percent
-from fer.verdicts import MIN_SEEDS, Verdict, verdicts
+from fer.verdicts import MIN_SEEDS, Verdict, correction, verdicts
 
 MAX_RUNS = 30
 _DEFAULT_RUNS = 4
@@ -300,6 +300,8 @@ def _answer(comparison: Comparison) -> None:
     with st.container(gap="xsmall"):
         for verdict in sorted(told, key=lambda v: not v.is_real)[:_FEW]:
             _say(verdict)
+        if correction(found):
+            st.caption(correction(found))
     refused = [v for v in found if v.kind == "refused"]
     if len(told) > _FEW:
         st.caption(f"{len(told) - _FEW} more under *Is it real?* below.")
@@ -347,7 +349,7 @@ def _all_verdicts(comparison: Comparison) -> None:
         _say(verdict)
     st.caption(
         f"Against {plain(comparison.baseline.label)}, in top-1 on val. With {MIN_SEEDS} finished seeds of each, the verdict is about the recipes: a t test over seeds, paired where the seeds are the same. With fewer it is about two networks: the exact McNemar test on the same pictures, with a bootstrap interval."
-        + (f" The p values are corrected for {len(told)} comparisons (Holm)." if len(told) > 1 else "")
+        + f" {correction(found)}"
     )
 
 

@@ -139,7 +139,7 @@ def _side_by_side(lines: Sequence[Line], options: Options, drawn: LiveFigures) -
     for start in range(0, len(panels), a_row):
         for column, (line, figure) in zip(st.columns(a_row), panels[start : start + a_row], strict=False):
             with column:
-                st.html(f'<div class="fer-legend">{_entry(line)}</div>{_CSS}')
+                st.html(f'<div class="fer-legend fer-above">{_entry(line)}</div>{_CSS}')
                 alt = " ".join(curves.comparison_in_words([line], m, options.view) for m in options.metrics)
                 drawn.draw(figure, key=f"small-{'-'.join(options.metrics)}-{line.group.key}", alt=alt)
     with st.container(horizontal=True):
@@ -189,6 +189,8 @@ _CSS = """<style>
 .fer-legend b {font-variant-numeric: tabular-nums; font-weight: 600;}
 .fer-legend i {font-style: normal; font-size: 1.1rem;}
 .fer-legend .fer-name {display: block; overflow: hidden; text-overflow: ellipsis; max-width: 15rem;}
+.fer-above .fer-run {flex-wrap: wrap; row-gap: 0; white-space: normal;}
+.fer-above .fer-name {max-width: calc(100% - 1.5rem);}
 .fer-legend .fer-key {opacity: 0.85; gap: 1rem;}
 .fer-legend .fer-line {display: inline-block; width: 1.7rem; border-top: 2.4px solid currentColor;}
 .fer-legend .fer-dash {border-top: 2px dashed currentColor;}

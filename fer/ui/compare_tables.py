@@ -35,6 +35,7 @@ _USUAL = (
     "val_macro_f1_at_best", "num_params", "epoch_seconds_median", "state",
 )  # fmt: skip
 _PARALLEL_FROM = 6
+_WHOLE_ROWS = 16  # of a table that is shown without scrolling
 _PICKER, _PICKED = "compare-runs", "compare-picked"
 
 
@@ -75,6 +76,7 @@ def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> 
         key=f"figures-{hash(tuple(g.key for g in groups))}",
         on_select="rerun",
         selection_mode="multi-row",
+        height="content" if len(raw) <= _WHOLE_ROWS else "auto",
         placeholder="",
         alt="The figures of the chosen runs, one row each.",
     )

@@ -17,7 +17,7 @@ from fer import metrics
 from fer.data import dataset
 from fer.data.dataset import CLASSES, SAMPLE, SPLITS
 from fer.errors import FerError, RunError
-from fer.experiments import data_key, groups
+from fer.experiments import data_key, groups, seeds_last
 from fer.mistakes import Answer, answers, confident_mistakes, in_cell, pictures, wrong_for_all
 from fer.plots.evaluation import (
     VIEWS,
@@ -77,7 +77,7 @@ def choose(everything: Sequence[Run]) -> Choice | None:
 
 def _second(runs: Sequence[Run]) -> Run | None:
     """A second run to look at beside the first, kept in the URL as `with`; None by default."""
-    by_id = {r.id: r for r in runs}
+    by_id = {r.id: r for r in seeds_last(runs)}
     wanted = st.query_params.get("with")
     if wanted and wanted not in by_id:
         st.query_params.pop("with")
@@ -419,7 +419,7 @@ def _shared_tab(pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) 
 def _with_same_pictures(run: Run, choice: Choice) -> list[Run]:
     """The run, and the others that saved what they say of the same pictures, the best first."""
     file = f"logits-{choice.split}.npz"
-    others = [r for r in by_merit(choice.listed) if r.id != run.id and data_key(r) == data_key(run)]
+    others = [r for r in seeds_last(by_merit(choice.listed)) if r.id != run.id and data_key(r) == data_key(run)]
     chosen = [r for r in choice.runs[1:] if data_key(r) == data_key(run)]
     listed = {r.id: r for r in (run, *chosen, *others)}
     return [r for r in listed.values() if (r.path / file).is_file()]

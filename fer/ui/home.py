@@ -6,19 +6,30 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from fer.experiments import Group, best_top1, leading
+from fer.plots.overview import best_bars
 from fer.recipes import STUDY
 from fer.runs import ACTIVE, Run, by_merit
-from fer.ui.frame import plain
-from fer.ui.parts import percent, recipe_title, state_badge
+from fer.ui.frame import dark, plain
+from fer.ui.parts import chart, data_notes, percent, recipe_title, state_badge
 
 _LEADERS = 6
 
 
 def leaders(runs: Sequence[Run]) -> list[Run]:
-    """The runs of the first screen: trained on photographs before drawn faces, by best validation top-1."""
+    """The runs of the first screen, best first: those trained on photographs, else those on drawn faces."""
     ranked = by_merit(runs)
-    photographs = [r for r in ranked if not r.synthetic]
-    return (photographs or ranked)[:_LEADERS]
+    return [r for r in ranked if not r.synthetic] or ranked
+
+
+def best_experiments(runs: Sequence[Run]) -> None:
+    """The experiments of the best runs as bars, seeds together."""
+    best = leaders(runs)
+    found = leading(best, _LEADERS)
+    alone = all(g.n == 1 for g in found)
+    st.subheader("The best runs" if alone else "The best experiments", anchor=False)
+    chart(best_bars(found, dark=dark()), key="best", alt=best_alt(found))
+    data_notes([r for g in found for r in g.runs])
 
 
 def best_run(runs: Sequence[Run]) -> None:
@@ -70,10 +81,10 @@ def running(runs: Sequence[Run]) -> None:
         st.page_link("pages/runs.py", label="Watch the runs", icon=":material/monitoring:")
 
 
-def best_alt(runs: Sequence[Run]) -> str:
+def best_alt(found: Sequence[Group]) -> str:
     """The bars in words."""
-    return "Best validation top-1 by run: " + ", ".join(
-        f"{r.name} {percent(r.best['val_top1'], 1)}" for r in runs if r.best
+    return "Best validation top-1: " + ", ".join(
+        f"{g.label} {percent(best_top1(g), 1)}" + (f" (mean of {g.n} seeds)" if g.n > 1 else "") for g in found
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 import streamlit as st
 
+from fer.experiments import seeds_last
 from fer.plots.style import PLOT_CONFIG
 from fer.recipes import RECIPES
 from fer.results import as_csv
@@ -205,10 +206,10 @@ def csv_button(
 def pick_run(
     label: str, runs: list[Run], *, key: str = "run", default: str | None = None, help: str | None = None
 ) -> Run | None:
-    """Choose one run, kept in the URL under `key`; None where there is none to choose."""
+    """Choose one run, kept in the URL under `key`; None where there is none to choose. Further seeds of a run stand below."""
     if not runs:
         return None
-    by_id = {r.id: r for r in runs}
+    by_id = {r.id: r for r in seeds_last(runs)}
     ids = list(by_id)
     wanted = st.query_params.get(key, default)
     index = ids.index(wanted) if wanted in by_id else 0

@@ -9,8 +9,20 @@ import pytest
 from scipy import stats
 
 from fer.config import SETTINGS
-from fer.experiments import Group, band, by_data, figures, groups, labels, settings_notes, settings_rows
-from fer.runs import RunStore
+from fer.experiments import (
+    Group,
+    band,
+    best_top1,
+    by_data,
+    figures,
+    groups,
+    labels,
+    leading,
+    seeds_last,
+    settings_notes,
+    settings_rows,
+)
+from fer.runs import RunStore, by_merit
 from tests.made_runs import write_run
 
 
@@ -166,6 +178,22 @@ def test_settings_that_differ_and_all_on_request(store: RunStore) -> None:
     every = {r["setting"]: r for r in settings_rows(runs, everything=True)}
     assert list(every) == list(SETTINGS)
     assert (every["schedule.power"]["run:a"], every["schedule.power"]["differs"]) == ("–", "")
+
+
+def test_the_experiments_of_the_best_runs_and_lists_with_further_seeds_last(store: RunStore) -> None:
+    tops = {"baseline": (0.50, 0.58), "cosine": (0.55, 0.56), "dropout": (0.57,), "plateau": (0.1,)}
+    made = [
+        write_run(store, f"{recipe}-{seed}", [{"val_top1": top}], recipe=recipe, seed=seed)
+        for recipe, values in tops.items()
+        for seed, top in enumerate(values)
+    ]
+    ranked = by_merit(made)
+    assert [r.id for r in seeds_last(ranked)] == [
+        "baseline-1", "dropout-0", "cosine-1", "plateau-0", "baseline-0", "cosine-0",
+    ]  # fmt: skip
+    led = leading(ranked, 3)
+    assert [(g.label, g.n) for g in led] == [("dropout-0", 1), ("cosine", 2), ("baseline", 2)]
+    assert best_top1(led[2]) == pytest.approx(0.54)
 
 
 def test_settings_that_a_run_does_not_use_are_not_its_settings(store: RunStore) -> None:

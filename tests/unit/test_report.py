@@ -163,6 +163,27 @@ def test_markdown_has_tables_and_sentences(study: Comparison) -> None:
     assert study.verdicts[0].sentence in text
 
 
+def test_each_group_has_its_confusions_by_row(study: Comparison) -> None:
+    text = " ".join(" ".join(seen(as_html(study)).text).split())
+    report = study.groups[0].runs[0].report("val")
+    row = report["confusion_matrix"][3]
+    shares = " ".join(f"{100 * n / sum(row):.0f}" for n in row)
+    assert text.count("What is taken for what") == 1
+    assert f"happy {shares} neutral" in text
+    assert "p values are corrected for 3 comparisons by Holm's method" in text
+    assert "Holm" not in study.verdicts[0].sentence
+
+
+@pytest.mark.parametrize(
+    "matrix", [None, [[1, 2]], [["<img>", 1], [1, 1]], [[float("nan"), 1], [1, 1]], [[0, 0], [1, 3]]]
+)
+def test_a_damaged_confusion_matrix_is_left_out(store: RunStore, matrix: Any) -> None:
+    report = {"top1": 0.5, "classes": ["<b>", "b"], "confusion_matrix": matrix}
+    page = as_html(compare([write_run(store, "a", CURVE, report=report)]))
+    whole = matrix == [[0, 0], [1, 3]]
+    assert ("What is taken for what" in page) == ("<th>&lt;b&gt;</th>" in page) == whole
+
+
 def test_json_is_flat(study: Comparison) -> None:
     value = as_json(study)
     json.dumps(value, allow_nan=False)

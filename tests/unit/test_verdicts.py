@@ -10,7 +10,7 @@ import pytest
 from fer.errors import RunError
 from fer.experiments import Group, groups
 from fer.runs import RunStore
-from fer.verdicts import read_logits, verdicts
+from fer.verdicts import Verdict, correction, read_logits, verdicts
 from tests.made_runs import logits_of, write_run
 
 RECIPES = ("baseline", "step-decay", "dropout")
@@ -95,7 +95,9 @@ def test_networks_on_the_same_pictures(store: RunStore) -> None:
     assert "takes 3 seeds of each" in real.sentence
     assert not noise.is_real
     assert noise.sentence.startswith("With one seed each, the test on 2,000 shared pictures cannot tell dropout and")
-    assert "after Holm's correction for 2 comparisons" in noise.sentence
+    assert noise.sentence.endswith(f"(p = {noise.p_corrected:.2f})."), "the corrected p"
+    assert correction([real, noise]).startswith("The p values are corrected for 2 comparisons by Holm's method")
+    assert correction([]) == correction([real, Verdict("refused", "c", "a")][1:]) == ""
 
 
 def test_correction_can_take_a_verdict_back(store: RunStore) -> None:

@@ -1,4 +1,4 @@
-"""Story: compare the study's four by a link, pin the baseline, group seeds, read the verdict, take the numbers away."""
+"""Story: compare the study's four by a link, pin the baseline, group seeds, read the verdict, take numbers and report away."""
 
 import csv
 import json
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from fer.files import write_json_atomic
 from fer.runs import RunStore, hold
@@ -49,6 +49,51 @@ def test_the_csv_holds_what_metrics_jsonl_holds(server: Server, page: Page, tmp_
         mine = [r for r in rows if r["run"] == name]
         assert [float(r["val_top1"]) for r in mine] == [m["val_top1"] for m in metrics]
         assert [float(r["train_top1"]) for r in mine] == [m["train_top1"] for m in metrics]
+
+
+def test_the_report_is_downloaded_and_opens_from_disk_without_a_network(
+    server: Server, page: Page, browser: Browser, tmp_path: Path
+) -> None:
+    page.goto(f"{server.url}/compare?{LINK}&baseline=grouped-conv")
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    settled(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="HTML report").click()
+    assert download.value.suggested_filename == "fer-lab-report.html"
+    download.value.save_as(tmp_path / "report.html")
+    context = browser.new_context(offline=True)
+    report, asked, said = context.new_page(), [], []
+    report.on("request", lambda r: asked.append(r.url))
+    report.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    report.on("pageerror", lambda e: said.append(str(e)))
+    report.goto((tmp_path / "report.html").as_uri())
+    expect(report.get_by_role("heading", name="Comparison with grouped-conv")).to_be_visible()
+    report.wait_for_function("document.querySelectorAll('.chart.js-plotly-plot').length === 6")
+    drawn = "g => g.data.filter(t => t.mode === 'lines+markers').map(t => [t.name, Math.max(...t.y)])"
+    tops = dict(report.locator("#chart-top1").evaluate(drawn))
+    for name in STUDY:
+        lines = (server.store / name / "metrics.jsonl").read_text().splitlines()
+        assert tops[name] == pytest.approx(100 * max(json.loads(line)["val_top1"] for line in lines))
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert said == []
+    context.close()
+
+
+def test_the_table_of_figures_is_that_of_metrics_jsonl(server: Server, page: Page, tmp_path: Path) -> None:
+    page.goto(f"{server.url}/compare?{LINK}")
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+    settled(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV", exact=True).click()
+    download.value.save_as(tmp_path / "figures.csv")
+    rows = {r["id"]: r for r in csv.DictReader((tmp_path / "figures.csv").read_text().splitlines())}
+    assert list(rows) == list(STUDY)
+    for name, row in rows.items():
+        metrics = [json.loads(line) for line in (server.store / name / "metrics.jsonl").read_text().splitlines()]
+        best = max(metrics, key=lambda m: m["val_top1"])
+        assert (float(row["best_val_top1"]), int(row["best_epoch"])) == (best["val_top1"], best["epoch"])
+        assert float(row["last_val_top1"]) == metrics[-1]["val_top1"]
+        assert float(row["gap_at_best"]) == best["train_top1"] - best["val_top1"]
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class Verdict:
 
     kind: `recipes` over seeds, `networks` on the same pictures, or `refused`, with the reason in `reason` and no figures.
     n: pictures, or seeds (not `paired`: the fewer of the two). p_corrected: after Holm's correction for `comparisons`;
-    `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. runs: the ids that were compared. sentence: what a
+    `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. same_recipe: they differ by seed only. runs: the ids that were compared. sentence: what a
     reader needs to know, the reason where it is refused.
     """
 
@@ -51,6 +51,7 @@ class Verdict:
     is_real: bool = False
     paired: bool = True
     seeds: tuple[int, int] = (0, 0)
+    same_recipe: bool = False
     runs: tuple[str, ...] = ()
     split: str = "val"
 
@@ -119,7 +120,10 @@ def correction(found: Iterable[Verdict]) -> str:
 
 
 def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "bca", "percentile"]) -> Verdict:
-    refused = Verdict("refused", group.label, baseline.label, split=split, seeds=(group.n, baseline.n))
+    same = group.runs[0].experiment == baseline.runs[0].experiment
+    refused = Verdict(
+        "refused", group.label, baseline.label, split=split, seeds=(group.n, baseline.n), same_recipe=same
+    )
     if group.data_key != baseline.data_key:
         return _refuse(refused, _other_data(group.runs[0], baseline.runs[0], refused))
     ours, theirs = _finished(group, split), _finished(baseline, split)
@@ -212,9 +216,15 @@ def _about_recipes(v: Verdict) -> str:
 def _about_networks(v: Verdict) -> str:
     assert v.difference is not None and v.interval is not None
     if v.is_real:
-        return f"On {v.n:,} shared pictures the network {v.name} is {_apart(v)} the network {v.baseline}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). Whether the recipe does it takes {MIN_SEEDS} seeds of each."
+        return f"On {v.n:,} shared pictures the network {v.name} is {_apart(v)} the network {v.baseline}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}"
     few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each"
     return f"With {few}, the test on {v.n:,} shared pictures cannot tell {v.name} and {v.baseline} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
+
+
+def _and_the_recipe(v: Verdict) -> str:
+    if v.same_recipe:
+        return "They differ by seed only: this is how far seeds can be apart."
+    return f"Whether the recipe does it takes {MIN_SEEDS} seeds of each."
 
 
 def _apart(v: Verdict) -> str:

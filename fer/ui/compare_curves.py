@@ -190,7 +190,7 @@ _CSS = """<style>
 .fer-legend i {font-style: normal; font-size: 1.1rem;}
 .fer-legend .fer-name {display: block; overflow: hidden; text-overflow: ellipsis; max-width: 15rem;}
 .fer-above .fer-run {flex-wrap: wrap; row-gap: 0; white-space: normal;}
-.fer-above .fer-name {max-width: calc(100% - 1.5rem);}
+.fer-above .fer-name {flex-basis: calc(100% - 1.6rem); max-width: calc(100% - 1.6rem);}
 .fer-legend .fer-key {opacity: 0.85; gap: 1rem;}
 .fer-legend .fer-line {display: inline-block; width: 1.7rem; border-top: 2.4px solid currentColor;}
 .fer-legend .fer-dash {border-top: 2px dashed currentColor;}

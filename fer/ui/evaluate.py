@@ -160,7 +160,7 @@ def _figures(pairs: Sequence[tuple[Run, Mapping[str, Any]]], split: str) -> None
                 label,
                 f"{value:{number}}{unit}",
                 apart,
-                delta_color=better,
+                delta_color=better if apart and float(apart.split()[0]) else "off",
                 help=help.format(chance=f"{np.log(len(report['classes'])):.3f}"),
                 width="content",
             )

@@ -100,6 +100,18 @@ def test_networks_on_the_same_pictures(store: RunStore) -> None:
     assert correction([]) == correction([real, Verdict("refused", "c", "a")][1:]) == ""
 
 
+def test_two_seeds_of_one_recipe_are_said_to_be_that(store: RunStore) -> None:
+    labels, ok = np.zeros(500, dtype=np.int64), np.arange(500) < 250
+    better = np.arange(500) < 320
+    runs = [
+        write_run(store, f"s{i}", [{"val_top1": float(r.mean())}], seed=i, logits=logits_of(r, labels), labels=labels)
+        for i, r in enumerate((ok, better))
+    ]
+    base, other = groups(runs, single=True)
+    (found,) = verdicts(base, [other])
+    assert found.is_real and found.sentence.endswith("They differ by seed only: this is how far seeds can be apart.")
+
+
 def test_correction_can_take_a_verdict_back(store: RunStore) -> None:
     flat = [0.540, 0.550, 0.545]
     close = [0.545, 0.556, 0.5475]  # p about 0.04 alone

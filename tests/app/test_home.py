@@ -6,6 +6,7 @@ import json
 
 from fer.runs import RunStore
 from tests.app.conftest import said
+from tests.made_runs import write_run
 
 
 def test_empty_store_says_what_to_do(open_page) -> None:
@@ -22,6 +23,14 @@ def test_best_run_is_the_first_thing(open_page, add_run) -> None:
     assert "strong-one" in said(home)
     assert [m.value for m in home.metric] == ["55.1 %", "2 of 3"]
     assert "a gap of 36 points" in said(home)
+
+
+def test_seeds_of_one_experiment_are_one_bar(open_page) -> None:
+    for seed, top in enumerate((0.50, 0.53, 0.56)):
+        write_run(RunStore(), f"base-s{seed}", [{"val_top1": top}], seed=seed)
+    write_run(RunStore(), "alone", [{"val_top1": 0.54}], recipe="cosine")
+    (bars,) = open_page("home").get("plotly_chart")
+    assert bars.proto.alt == "Best validation top-1: alone 54.0 %, baseline 53.0 % (mean of 3 seeds)"
 
 
 def test_photographs_come_before_synthetic_faces(open_page, add_run) -> None:

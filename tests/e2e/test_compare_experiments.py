@@ -118,6 +118,37 @@ def test_seeds_together_give_a_verdict_on_the_recipes(server: Server, page: Page
     expect(page.get_by_text(re.compile("cosine beats plateau by 5.00 points.*more than noise"))).to_be_visible()
 
 
+def test_the_address_holds_every_choice_of_the_view(server: Server, page: Page, seeds: str) -> None:
+    page.goto(f"{server.url}/compare?{seeds}")
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    settled(page)
+    for choice in ("Macro F1", "Axes and smoothing", "Wall time", "Log", "Min to max"):
+        page.get_by_role("button", name=choice, exact=True).or_(
+            page.get_by_role("radio", name=choice, exact=True)
+        ).first.click()
+        settled(page)
+    page.get_by_text("Show the single runs behind the mean").click()
+    settled(page)
+    page.get_by_role("slider").press("ArrowRight")
+    settled(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Settings").click()
+    page.get_by_text("Show all settings").click()
+    settled(page)
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    settled(other)
+    drawn = """() => { const g = document.querySelector('.js-plotly-plot');
+        return [g.layout.title.text, g.layout.yaxis.type, g.layout.xaxis.title.text, g.data.map(t => t.name)]; }"""
+    title, scale, against, traces = other.evaluate(drawn)
+    assert (title, scale, against) == ("Macro F1 on val, %", "log", "s of training")
+    assert {name: traces.count(name) for name in ("band", "one run", "raw")} == {"band": 2, "one run": 6, "raw": 2}
+    assert other.evaluate(drawn) == page.evaluate(drawn)
+    expect(other.get_by_role("tab", name="Settings")).to_have_attribute("aria-selected", "true")
+    expect(other.get_by_role("switch", name="Show all settings")).to_be_checked()
+
+
 def test_a_live_curve_moves_and_its_zoom_stays(server: Server, page: Page) -> None:
     store = RunStore(server.store)
     write_run(store, "live", [{"val_top1": 0.3}, {"val_top1": 0.4}], state="queued", train__epochs=9)

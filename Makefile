@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make app    install what the app needs and start the dashboard on http://127.0.0.1:8501"
 	@echo "make test   install what the tests need, lint, run unit, app and browser tests"
-	@echo "make test-slow  what takes long or needs optional packages: exports opened by TensorBoard and MLflow, long fault tests, many visitors"
+	@echo "make test-slow  what takes long or needs optional packages: exports opened by TensorBoard and MLflow, a Ray cluster, long fault tests, many visitors"
 	@echo "make lint | unit | apptest | e2e   one part of make test"
 	@echo "make clean  remove the virtual environment and caches; runs and data stay"
 
@@ -27,6 +27,10 @@ $(VENV)/export.stamp: requirements-export.txt $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-export.txt
 	touch $@
 
+$(VENV)/ray.stamp: requirements-ray.txt $(VENV)/export.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
+	touch $@
+
 app: $(VENV)/app.stamp
 	$(BIN)/python -m streamlit run streamlit_app.py
 
@@ -35,9 +39,9 @@ test: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest tests -m "not slow"
 
-test-slow: $(VENV)/export.stamp
+test-slow: $(VENV)/ray.stamp
 	$(BIN)/python -m tests.e2e.install_browser
-	FER_REQUIRE_EXPORT=1 $(BIN)/python -m pytest tests -m slow
+	FER_REQUIRE_EXPORT=1 FER_REQUIRE_RAY=1 $(BIN)/python -m pytest tests -m slow
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

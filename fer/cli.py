@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -29,6 +29,9 @@ from fer.errors import ConfigError, FerError
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
 from fer.runs import Run, RunStore
+
+if TYPE_CHECKING:
+    from fer.cluster import Ask
 
 app = typer.Typer(
     name="fer",
@@ -53,6 +56,12 @@ app.add_typer(queue_app, name="queue")
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Average over ten views of each face: middle and corners, each mirrored too.")
+]
+OnOption = Annotated[
+    str,
+    typer.Option(
+        "--on", metavar="machine|ray", help="Where: on this machine, or on the Ray cluster of FER_RAY_ADDRESS."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -113,12 +122,22 @@ def train(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before several runs are queued.")] = False,
+    on: OnOption = "machine",
+    cpus: Annotated[
+        int | None, typer.Option(help="CPUs that each run asks the cluster for. Default: runtime.threads, else 2.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs, 0 to 1, likewise. Default: 1 with runtime.device=cuda, else 0.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(help="Memory in GiB, likewise. Default 2.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Train a network and keep the run in the store. Several runs (--seeds, --grid) are left to the background worker."""
+    """Train a network and keep the run in the store. Several runs (--seeds, --grid) are left to the background worker,
+    and so is what goes to a Ray cluster."""
     access.require("training")
     from fer import jobs
 
+    on_ray = _asked(on, cpus, gpus, memory)
     config = _config(recipe, dataset, settings, seed)
     store = RunStore()
     if seeds is not None or choices:
@@ -126,23 +145,49 @@ def train(
             raise FerError("--run-id names one run. Leave it out where --seeds or --grid make several.")
         values = {"seed": range(config.seed, config.seed + seeds)} if seeds else {}
         configs = jobs.grid(config, {**jobs.choices(choices or []), **values})
-        return _submit(store, recipe, configs, yes, as_json)
-    run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue)
+        return _submit(store, recipe, configs, yes, as_json, on_ray)
+    queue = queue or on_ray is not None
+    run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue, on_ray=on_ray)
     if queue:
         jobs.ensure_worker(store)
-        _say(as_json, _run_json(run), f"queued {run.id}; watch it with: python -m fer runs show {run.id}")
+        _say(as_json, _run_json(run), f"queued {run.id}{_where(run)}; watch it with: python -m fer runs show {run.id}")
         return 0
     return _train_here(store, run.id, as_json)
 
 
-def _submit(store: RunStore, recipe: str, configs: list[Config], yes: bool, as_json: bool) -> int:
+def _asked(on: str, cpus: int | None, gpus: float | None, memory: float | None) -> Ask | None:
+    """What is asked of a Ray cluster; None on this machine. Raises ConfigError."""
+    from fer import cluster
+
+    if on not in cluster.PLACES:
+        raise ConfigError(f"Runs cannot be launched on {on!r}. Allowed: {', '.join(cluster.PLACES)}.")
+    if on == "ray":
+        return cluster.ask(cpus, gpus, memory)
+    if (cpus, gpus, memory) != (None, None, None):
+        raise ConfigError("--cpus, --gpus and --memory are asked of a Ray cluster. Add --on ray, or leave them out.")
+    return None
+
+
+def _where(run: Run) -> str:
+    """' for the Ray cluster at HOST:PORT, with what it asks for', '' for a run on this machine."""
+    from fer import cluster
+
+    ray = run.on_ray
+    return f" for the Ray cluster at {cluster.name_of(ray['address'])}, {cluster.asks_for(ray)}" if ray else ""
+
+
+def _submit(
+    store: RunStore, recipe: str, configs: list[Config], yes: bool, as_json: bool, on_ray: Ask | None = None
+) -> int:
     """Say how many runs these are and how long they take, ask where somebody is there to ask, queue them."""
     from fer import jobs
 
-    seconds = jobs.seconds_known(store.runs(archived=True), configs)
+    seconds = None if on_ray else jobs.seconds_known(store.runs(archived=True), configs)
     n, epochs = len(configs), sum(c.train.epochs for c in configs)
     how_long = (
-        "how long is not known before one of the kind has run (see: python -m fer cost)"
+        "spread over the cluster by Ray"
+        if on_ray
+        else "how long is not known before one of the kind has run (see: python -m fer cost)"
         if seconds is None
         else f"about {seconds / 60:.2g} min at the speed of such runs before, {jobs.max_runs()} at a time"
     )
@@ -151,8 +196,8 @@ def _submit(store: RunStore, recipe: str, configs: list[Config], yes: bool, as_j
         print(text)
     if not yes and not as_json and sys.stdin.isatty():
         typer.confirm("Queue them?", abort=True)
-    runs = jobs.submit(store, [(recipe, c) for c in configs])
-    listed = "\n".join(f"queued {r.id}" for r in runs)
+    runs = jobs.submit(store, [(recipe, c) for c in configs], on_ray)
+    listed = "\n".join(f"queued {r.id}{_where(r)}" for r in runs)
     content = {"runs": [r.id for r in runs], "submission": runs[0].submission, "seconds": seconds}
     _say(as_json, content, f"{listed}\nstop them all with: python -m fer runs stop {runs[0].id} --together")
     return 0
@@ -462,6 +507,10 @@ def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
     )
     for problem in found.problems:
         print(f"  damaged: {problem}")
+    if found.on_ray:
+        print(f"  launched{_where(found)}, job {found.on_ray['job']}")
+        if said := found.on_ray.get("said"):
+            print(f"  {said}")
     if found.status.get("error"):
         print(f"  {found.status['error']}")
     if found.metrics:
@@ -528,15 +577,19 @@ def runs_resume(
     queue: Annotated[
         bool, typer.Option("--queue", help="Leave it to the background worker and return at once.")
     ] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="On this machine, also where it was on a Ray cluster before.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Go on with a stopped, failed or lost run from its last save."""
+    """Go on with a stopped, failed or lost run from its last save; one that was on a Ray cluster goes there again."""
     access.require("resuming a run")
     from fer import jobs
 
     store = RunStore()
-    if queue:
-        _say(as_json, _run_json(jobs.resume(store, run)), f"queued {run}")
+    if queue or (store.get(run).on_ray and not here):
+        queued = jobs.resume(store, run, here=here)
+        _say(as_json, _run_json(queued), f"queued {run}{_where(queued)}")
         return 0
     store.requeue(run, reserved=True)
     return _train_here(store, run, as_json)
@@ -681,17 +734,27 @@ def trash_empty(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] 
 
 @queue_app.command("list")
 def queue_list(as_json: JsonOption = False) -> None:
-    """List what trains and what waits, the next one first."""
-    from fer import jobs
+    """List what trains and what waits, the next one first, here and on a Ray cluster."""
+    from fer import cluster, jobs
 
     store = RunStore()
     runs = store.runs(archived=True)
-    trains = [r.id for r in runs if r.state in ("running", "stopping")]
-    waits = [r.id for r in jobs.in_turn(runs)]
-    facts = {"running": trains, "waiting": waits, "paused": jobs.paused(store), "at_once": jobs.max_runs()}
-    lines = [*[f"{i}: running" for i in trains], *[f"{i}: waits" for i in waits]] or [
-        "Nothing trains and nothing waits."
-    ]
+    trains = [r for r in runs if r.state in ("running", "stopping")]
+    handed = [r for r in reversed(runs) if r.state == "queued" and r.on_ray]
+    waits = [*jobs.in_turn(runs), *handed]
+    own = cluster.address()
+    clusters = sorted({*cluster.addresses(runs), *([own] if own else [])})
+    facts = {
+        "running": [r.id for r in trains],
+        "waiting": [r.id for r in waits],
+        "on_ray": [r.id for r in (*trains, *waits) if r.on_ray],
+        "clusters": {where: cluster.problem(where) for where in clusters},
+        "paused": jobs.paused(store),
+        "at_once": jobs.max_runs(),
+    }
+    lines = [f"{r.id}: {'running' if r in trains else 'waits'}{_where(r)}" for r in (*trains, *waits)]
+    lines = lines or ["Nothing trains and nothing waits."]
+    lines += [said or f"The Ray cluster at {cluster.name_of(a)} answers." for a, said in facts["clusters"].items()]
     _say(as_json, facts, "\n".join(lines + (["The queue is paused."] if facts["paused"] else [])))
 
 

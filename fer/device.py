@@ -40,13 +40,15 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=kind)
 
 
-def resolve(config: RuntimeConfig, *, sharing: int = 1) -> Runtime:
+def resolve(config: RuntimeConfig, *, sharing: int = 1, cpus: int = 0) -> Runtime:
     """What this machine makes of the settings; sharing: how many runs compute here at once, to share out the cores.
+
+    cpus: how many cores a scheduler has given to this run, 0 where none has.
 
     Raises DeviceError that names what there is.
     """
     device = _device(config.device)
-    threads = config.threads or max(1, physical_cores() // sharing)
+    threads = config.threads or (min(cpus, physical_cores()) if cpus else max(1, physical_cores() // sharing))
     return Runtime(device, _precision(config.precision, device), threads)
 
 

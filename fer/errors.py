@@ -9,6 +9,7 @@
     │   └── RunBusy         another process holds the run, or serves the store
     ├── CheckpointError     a weights file is missing or does not fit the network
     ├── DeviceError         the device or the precision asked for is not to be had here
+    ├── ClusterError        a Ray cluster does not answer or refuses, or Ray is not installed
     ├── NotAllowed          something was to be changed or started where one may only look
     └── TrainingError       a training cannot go on (the loss became NaN, memory ran out)
 
@@ -54,6 +55,10 @@ class CheckpointError(FerError):
 
 class DeviceError(FerError):
     """The device or the precision asked for is not to be had on this machine."""
+
+
+class ClusterError(FerError):
+    """A Ray cluster does not answer or refuses, or Ray is not installed here."""
 
 
 class NotAllowed(FerError):

@@ -7,6 +7,8 @@ do. Each run is trained by a child process whose output goes to `train.log`, so 
 A worker that dies takes no run with it: its children train on, and the one that ends first starts another worker, which
 adopts the others: it counts them, and kills one that does not stop. What went down with the machine is queued again, in
 its old place, by the next worker that serves the store there.
+
+Runs may also go to a Ray cluster (`fer.cluster`): the worker hands them over and watches them, and trains none of them.
 """
 
 from __future__ import annotations
@@ -28,56 +30,69 @@ from typing import Any, BinaryIO
 
 import psutil
 
-from fer import access
+from fer import access, cluster
 from fer.config import Config, parse_assignments, with_settings
 from fer.data.dataset import load
 from fer.errors import ConfigError, FerError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
 from fer.pretrained import check_weights
-from fer.runs import ACTIVE, Run, RunStore, hold, is_locked
+from fer.runs import ACTIVE, MAX_ADOPTIONS, Run, RunStore, hold, is_locked
 
 WORKER_LOCK = ".worker.lock"
 WORKER_LOG = ".worker.log"
 PAUSED = ".paused"
 MAX_GRID = 200
 _CORES_A_RUN = 8  # more gain little: the networks are small
-_MAX_ADOPTIONS = 3  # of a run that goes down each time with the machine it trains on
 _STOP_SECONDS = 60.0  # that a run has to save after a request to stop, before it is killed
 _DEATH_SECONDS = 10.0  # within which a killed process lets go of its lock
 _LOOK_SECONDS = 0.2
 _START = ("runs", "start")  # the command that trains one run, before the run's id
+_IDLE_SECONDS = 1.0
+_CLUSTER_SECONDS = 2.0  # between two looks at a Ray cluster
 _STARTED: list[subprocess.Popen] = []  # kept so that a worker that ended is collected
 
 
 def create_run(
-    store: RunStore, config: Config, *, recipe: str | None, run_id: str | None = None, reserved: bool = False
+    store: RunStore,
+    config: Config,
+    *,
+    recipe: str | None,
+    run_id: str | None = None,
+    reserved: bool = False,
+    on_ray: cluster.Ask | None = None,
 ) -> Run:
     """Make a queued run of this config on its data set as it is now. Raises DataError, RunError, and CheckpointError
     where its first weights are not to be had.
 
-    reserved: the caller trains it itself; the worker leaves it alone.
+    reserved: the caller trains it itself; the worker leaves it alone. on_ray: see `submit`.
     """
     access.require("making a run")
+    (place,) = _places([config], on_ray)
     check_weights(config.model)
-    return store.create(config, recipe=recipe, data=_data_facts(config), run_id=run_id, reserved=reserved)
+    return store.create(config, recipe=recipe, data=_data_facts(config), run_id=run_id, reserved=reserved, **place)
 
 
-def submit(store: RunStore, configs: Sequence[tuple[str | None, Config]]) -> list[Run]:
+def submit(
+    store: RunStore, configs: Sequence[tuple[str | None, Config]], on_ray: cluster.Ask | None = None
+) -> list[Run]:
     """Queue a run for each (recipe, config), in this order, and see that a worker serves them. Raises FerError.
+
+    on_ray: what each asks a Ray cluster for, which must answer now; None: they train on this machine.
 
     Each data set is read, and each file of first weights looked for, once and before anything is queued, so one that does
     not fit leaves no half submission. Several runs are one submission, which can be stopped as one; where the store fails
     at one of them, those before it are taken back.
     """
     access.require("queueing runs")
+    places = _places([config for _, config in configs], on_ray)
     for model in dict.fromkeys(config.model for _, config in configs):
         check_weights(model)
     facts = {data: _data_facts(config) for data, config in {c.data: c for _, c in configs}.items()}
     submission = secrets.token_hex(6) if len(configs) > 1 else None
     runs: list[Run] = []
     try:
-        for recipe, config in configs:
-            runs.append(store.create(config, recipe=recipe, data=facts[config.data], submission=submission))
+        for (recipe, config), place in zip(configs, places, strict=True):
+            runs.append(store.create(config, recipe=recipe, data=facts[config.data], submission=submission, **place))
     except FerError:
         for run in runs:
             with contextlib.suppress(FerError):  # a worker may have begun it: it stays, whole
@@ -118,6 +133,15 @@ def stop(store: RunStore, run_id: str) -> str:
     return state
 
 
+def _places(configs: Sequence[Config], on_ray: cluster.Ask | None) -> list[dict[str, Any]]:
+    """What the runs' statuses say of where they train: nothing where that is here. Raises ConfigError, ClusterError."""
+    if on_ray is None:
+        return [{} for _ in configs]
+    found = [{"ray": on_ray.of(config)} for config in configs]
+    cluster.check(on_ray.address)
+    return found
+
+
 def _data_facts(config: Config) -> dict[str, Any]:
     """What a run's record says of its data as they are now. Raises DataError where train or val has no pictures."""
     data = load(config.data.name).with_val_fraction(config.data.val_fraction)
@@ -126,9 +150,15 @@ def _data_facts(config: Config) -> dict[str, Any]:
     return {"fingerprint": data.fingerprint, "synthetic": data.synthetic, "split_note": data.split_note}
 
 
-def resume(store: RunStore, run_id: str) -> Run:
-    """Put a stopped, failed or lost run back into the queue and see that a worker serves it. Raises RunError."""
-    run = store.requeue(run_id)
+def resume(store: RunStore, run_id: str, *, here: bool = False) -> Run:
+    """Put a stopped, failed or lost run back into the queue and see that a worker serves it. Raises RunError.
+
+    It goes on where it was: on its Ray cluster, which must answer now, or with `here` on this machine.
+    """
+    ray = None if here else cluster.again(store.get(run_id))
+    if ray:
+        cluster.check(ray["address"])
+    run = store.requeue(run_id, **({"ray": ray} if ray else {}))
     ensure_worker(store)
     return run
 
@@ -212,7 +242,7 @@ def pause(store: RunStore) -> None:
 def unpause(store: RunStore) -> None:
     """Start runs again, and see that a worker does. Raises RunError."""
     store.mark(PAUSED, False)
-    if queue(store):
+    if queue(store) or cluster.open_runs(store.runs(archived=True)):
         ensure_worker(store)
 
 
@@ -246,8 +276,14 @@ def gpus() -> list[str]:
 
 
 def waiting(runs: Iterable[Run]) -> list[Run]:
-    """Those of the runs that a worker has to train."""
-    return [r for r in runs if r.state == "queued" and not r.status.get("reserved")]
+    """Those of the runs that a worker has to train on its machine."""
+    return [r for r in runs if r.state == "queued" and not r.status.get("reserved") and not r.on_ray]
+
+
+def unserved(store: RunStore, runs: Iterable[Run]) -> bool:
+    """Whether some of the runs need a worker, and none serves the store."""
+    needy = list(runs)
+    return bool(waiting(needy) or adoptable(needy) or cluster.open_runs(needy)) and not worker_alive(store)
 
 
 def worker_alive(store: RunStore) -> bool:
@@ -290,8 +326,9 @@ def work(store: RunStore, *, linger_seconds: float = 2.0) -> int:
                 trained += _drain(store, linger_seconds)
         except RunBusy:
             return trained  # another worker serves
-        if paused(store) or not queue(store):  # else: queued between the last look and letting go of the lock
-            return trained
+        waits = [] if paused(store) else queue(store)
+        if not waits and not cluster.open_runs(store.runs(archived=True)):
+            return trained  # else: queued between the last look and letting go of the lock
 
 
 def adopt(store: RunStore, runs: Iterable[Run]) -> list[str]:
@@ -299,7 +336,7 @@ def adopt(store: RunStore, runs: Iterable[Run]) -> list[str]:
     adopted = []
     for run in adoptable(runs):
         with contextlib.suppress(RunError):  # somebody else resumes or deletes it
-            store.requeue(run.id, turn=_turn(run)[0], adoptions=_adoptions(run) + 1, adopted_epoch=len(run.metrics))
+            store.requeue(run.id, turn=_turn(run)[0], adoptions=run.adoptions + 1, adopted_epoch=len(run.metrics))
             adopted.append(run.id)
     return adopted
 
@@ -311,7 +348,7 @@ def adoptable(runs: Iterable[Run]) -> list[Run]:
     So is one that had been asked to stop.
     """
     lost = [r for r in runs if r.state == "lost" and _trained_here(r) and not r.shipped]
-    return [r for r in lost if _adoptions(r) < _MAX_ADOPTIONS and not (r.path / "stop").exists()]
+    return [r for r in lost if r.adoptions < MAX_ADOPTIONS and not (r.path / "stop").exists()]
 
 
 def _trained_here(run: Run) -> bool:
@@ -319,18 +356,15 @@ def _trained_here(run: Run) -> bool:
     return run.status.get("worker") == platform.node()
 
 
-def _adoptions(run: Run) -> int:
-    return int(run.status.get("adoptions", 0)) if run.status.get("adopted_epoch") == len(run.metrics) else 0
-
-
 def _drain(store: RunStore, linger_seconds: float) -> int:
     slots = max_runs()
     started, idle_since = 0, time.monotonic()
     training: dict[Future[None], tuple[str, int]] = {}
     adopted = [r.id for r in store.runs(archived=True) if _trained_here(r)]  # of the worker before, while they train
+    watch = _ClusterWatch(store)
     # Ctrl-C reaches the children too, which then save and end: leaving the pool waits for them.
-    with ThreadPoolExecutor(slots) as pool:
-        while training or adopted or time.monotonic() - idle_since < linger_seconds:
+    with ThreadPoolExecutor(slots + 1) as pool:
+        while watch.busy(pool) or training or adopted or time.monotonic() - idle_since < linger_seconds:
             for future in [f for f in training if f.done()]:
                 training.pop(future)
                 future.result()  # a defect of ours stays loud
@@ -339,12 +373,34 @@ def _drain(store: RunStore, linger_seconds: float) -> int:
             adopted = [i for i in adopted if i not in mine and _trains_on(store, i)]
             run = _startable(store, mine, slots)
             if run is None:
-                time.sleep(_LOOK_SECONDS if training or adopted else min(_LOOK_SECONDS, linger_seconds / 4))
+                here = training or adopted
+                idle = not here and time.monotonic() - idle_since >= linger_seconds  # a cluster alone keeps it here
+                short = _LOOK_SECONDS if here or linger_seconds > _LOOK_SECONDS else linger_seconds / 4
+                time.sleep(_IDLE_SECONDS if idle else short)
                 continue
             slot = min(set(range(slots)) - {slot for _id, slot in training.values()})
             training[pool.submit(_train_in_child, store, run, slot, slots)] = (run.id, slot)
             started += 1
     return started
+
+
+class _ClusterWatch:
+    """The looks at Ray clusters, each in a thread of the worker's pool: a cluster that is slow to answer holds up no run here."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self.watch = cluster.Watch(store, _STOP_SECONDS)
+        self.open, self.next_look = False, 0.0
+        self.looking: Future[bool] | None = None
+
+    def busy(self, pool: ThreadPoolExecutor) -> bool:
+        """Look again where it is time; whether a run or a job is open on a cluster."""
+        if self.looking and self.looking.done():
+            self.open, self.looking = self.looking.result(), None  # a defect of ours stays loud
+            self.next_look = time.monotonic() + _CLUSTER_SECONDS
+        if self.looking is None and time.monotonic() >= self.next_look:
+            self.looking = pool.submit(self.watch.look, hand_over=not paused(self.store))
+        return self.open or self.looking is not None
 
 
 def _startable(store: RunStore, mine: set[str], slots: int) -> Run | None:
@@ -472,8 +528,10 @@ def _python_path() -> str:
     return os.pathsep.join([str(PROJECT_ROOT), *([known] if known else [])])
 
 
-def command_line(recipe: str | None, changes: Mapping[str, Any], *, queued: bool = True) -> str:
-    """The command that does the same as the Train page: recipe, data set, seed, and what differs from the recipe."""
+def command_line(
+    recipe: str | None, changes: Mapping[str, Any], *, queued: bool = True, on_ray: cluster.Ask | None = None
+) -> str:
+    """The command that does the same as the Train page: recipe, data set, seed, what differs from the recipe, and where."""
     parts = ["python -m fer train", f"--recipe {recipe or 'baseline'}"]
     rest = dict(changes)
     if "data.name" in rest:
@@ -481,6 +539,9 @@ def command_line(recipe: str | None, changes: Mapping[str, Any], *, queued: bool
     if "seed" in rest:
         parts.append(f"--seed {rest.pop('seed')}")
     parts += [f"--set {path}={_shell_value(value)}" for path, value in rest.items()]
+    if on_ray:
+        asked = {"cpus": on_ray.cpus, "gpus": on_ray.gpus, "memory": on_ray.memory_gib}
+        parts += ["--on ray", *(f"--{name} {value:g}" for name, value in asked.items() if value is not None)]
     return " ".join(parts + (["--queue"] if queued else []))
 
 

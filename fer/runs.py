@@ -45,6 +45,7 @@ TTA = "+tta"  # what stands behind a split's name where test-time views were ave
 STATES = ("queued", "running", "stopping", "stopped", "finished", "failed", "lost", "broken")
 ACTIVE = ("queued", "running", "stopping")
 RESUMABLE = ("stopped", "failed", "lost")
+MAX_ADOPTIONS = 3  # of a run that goes down each time with the machine it trains on
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _NAME_LENGTH, _NOTE_LENGTH, _TAG_LENGTH = 80, 4000, 40
 _STATUS_NUMBERS = (
@@ -59,8 +60,12 @@ _STATUS_NUMBERS = (
     "adoptions",
     "adopted_epoch",
 )
+_RAY_KINDS = {"address": str, "job": str, "cpus": int, "gpus": int | float, "memory_gib": int | float}
 _NOTE_KINDS = {"name": str, "tags": list, "note": str, "pinned": bool, "archived": bool}
 _RESERVED_SECONDS = 60.0
+_SILENT_SECONDS = (
+    60.0  # a trainer writes its status each second; on a cluster whose storage has no locks that is all one hears
+)
 TRASH = ".trash"
 _REPORT_FILES = ("report.json", "report-local.json")  # the second for what is made of a shipped run
 _METRIC_KEYS = ("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1", "epoch_seconds")
@@ -194,6 +199,16 @@ class Run:
         """What the runs that were launched together have in common; None for one that was launched by itself."""
         found = self.record.get("submission")
         return found if isinstance(found, str) else None
+
+    @property
+    def on_ray(self) -> Mapping[str, Any] | None:
+        """Where on a Ray cluster it was launched and what it asks for there, see `fer.cluster`; None for this machine's own."""
+        return self.status.get("ray")
+
+    @property
+    def adoptions(self) -> int:
+        """How often it was queued again after its machine went away, without an epoch ending since."""
+        return int(self.status.get("adoptions", 0)) if self.status.get("adopted_epoch") == len(self.metrics) else 0
 
     @property
     def created(self) -> float:
@@ -426,7 +441,7 @@ class RunStore:
         if state == "queued" and status.get("reserved") and time.time() - status.get("queued", 0) > _RESERVED_SECONDS:
             return state if is_locked(path / "run.lock") else "lost"  # who reserved it is gone
         if state == "running":
-            if not is_locked(path / "run.lock"):
+            if not is_locked(path / "run.lock") and not _heard_of(status):
                 return "lost"
             return "stopping" if (path / "stop").exists() else "running"
         return state
@@ -444,6 +459,7 @@ class RunStore:
         members: Sequence[str] = (),
         reserved: bool = False,
         submission: str | None = None,
+        **more: Any,
     ) -> Run:
         """Make a run's folder in state `queued`; whole or not at all.
 
@@ -451,6 +467,7 @@ class RunStore:
 
         data: what is known of the data set at this moment: `fingerprint`, `synthetic`, `split_note`.
         reserved: whoever creates it trains it too; a worker leaves it alone. submission: the same for all that are launched together.
+        more: further facts for its status.
         Raises RunError where the id is taken or the store cannot be written.
         """
         wanted = check_run_id(run_id) if run_id else None
@@ -474,9 +491,8 @@ class RunStore:
             draft.mkdir()
             try:
                 write_json_atomic(draft / "config.json", record)
-                write_json_atomic(
-                    draft / "status.json", {"schema": SCHEMA, "state": "queued", "queued": now, "reserved": reserved}
-                )
+                status = {"schema": SCHEMA, "state": "queued", "queued": now, "reserved": reserved, **more}
+                write_json_atomic(draft / "status.json", status)
                 stem = kind if kind != "run" else f"{recipe or 'custom'}-s{config.seed}"
                 final = self._place(draft, wanted, stem)
             finally:
@@ -570,7 +586,8 @@ class RunStore:
         with self._writing(), hold(run.path / "run.lock"):
             (run.path / "stop").unlink(missing_ok=True)
             self._check_unchanged(run)
-            kept = {k: v for k, v in run.status.items() if k not in ("turn", "worker", "adoptions", "adopted_epoch")}
+            passed = ("turn", "worker", "adoptions", "adopted_epoch", "ray")
+            kept = {k: v for k, v in run.status.items() if k not in passed}
             queued = {"state": "queued", "queued": time.time(), "error": None, "reserved": reserved, **more}
             self.write_status(run_id, {**kept, **queued})
         return self.get(run_id)
@@ -841,6 +858,12 @@ def _read_reports(path: Path | str) -> dict[str, dict[str, Any]]:
     return reports if whole else {}
 
 
+def _heard_of(status: Mapping[str, Any]) -> bool:
+    """Whether a run on a Ray cluster has written its status lately: a lock need not be seen across the nodes' storage."""
+    times = [t for t in (status.get("started"), status.get("updated")) if isinstance(t, int | float)]
+    return "ray" in status and time.time() - max(times, default=0.0) < _SILENT_SECONDS
+
+
 def _parse_metrics(content: bytes) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The rows that are whole and in order, and '' or a count of the lines that are not."""
     if content and _AS_WRITTEN.fullmatch(content):
@@ -901,6 +924,12 @@ def _read_status(path: Path, problems: list[str]) -> Mapping[str, Any]:
         odd = [k for k in _STATUS_NUMBERS if not isinstance(status.get(k, 0), int | float)]
         if odd:
             problems.append(f"status.json: {', '.join(odd)} left out, which should be a number")
+        ray = status.get("ray")
+        if "ray" in status and not (
+            isinstance(ray, dict) and all(isinstance(ray.get(k), t) for k, t in _RAY_KINDS.items())
+        ):
+            problems.append("status.json: ray left out, which should say where on a cluster it runs")
+            odd.append("ray")
         return {k: v for k, v in status.items() if k not in odd}
     problems.append("status.json is missing or damaged")
     return {}

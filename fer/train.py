@@ -255,6 +255,9 @@ def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
             raise RunError(
                 f"Run '{run_id}' is {run.status.get('state')}; only a queued run can be started. To go on with one, use: python -m fer runs resume {run_id}"
             )
+        job = os.environ.get("FER_RAY_JOB")
+        if job and job != (run.on_ray or {}).get("job"):
+            raise RunError(f"Run '{run_id}' was queued anew since this Ray job was made for it; another one trains it.")
         status: dict[str, Any] = {**run.status, "state": "running", "started": time.time(), "error": None}
         for passed in ("finished", "reserved", "try_instead", "turn", "worker"):
             status.pop(passed, None)
@@ -346,7 +349,7 @@ class _Fit:
     def _runtime(self, saved: Mapping[str, Any] | None) -> Runtime:
         at_once = int(os.environ.get("FER_SHARING", "1"))  # runs that the worker may start beside this one
         sharing = max(at_once, len(self.store.held()))  # this run's own lock is one of them
-        runtime = resolve(self.config.runtime, sharing=sharing)
+        runtime = resolve(self.config.runtime, sharing=sharing, cpus=int(os.environ.get("FER_CPUS", "0")))
         if saved and saved["device"] == runtime.device.type:  # go on with the arithmetic it began with
             runtime = Runtime(runtime.device, saved["precision"], saved["threads"])
         return runtime

@@ -16,5 +16,5 @@ with frame("train") as (store, runs):
         plan = launch_card(store, runs, state, form)
         train_preview.schedule(plan or form.runs)
         train_preview.augmentation(plan or form.runs)
-        train_preview.commands(plan)
+        train_preview.commands(plan, state.on_ray)
     train_preview.network(plan or form.runs)

@@ -1,4 +1,4 @@
-"""The Train page's launching: which runs, how many, how long they will take, and the button."""
+"""The Train page's launching: which runs, how many, where, how long they will take, and the button."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from fer import access
+from fer import access, cluster
 from fer.config import SETTINGS, Config, flatten, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
 from fer.jobs import MAX_GRID, free_bytes, grid, seeds, submit
@@ -16,7 +16,7 @@ from fer.pretrained import weights_note
 from fer.recipes import RECIPES, STUDY, changes_from
 from fer.runs import ACTIVE, Run, RunStore
 from fer.ui.frame import plain
-from fer.ui.loaders import core_json
+from fer.ui.loaders import cluster_problem, core_json
 from fer.ui.parts import duration
 from fer.ui.train_form import Form, TrainState, explain, label, shown_value, used
 
@@ -53,9 +53,10 @@ def launch_card(store: RunStore, runs: Sequence[Run], state: TrainState, form: F
             for note in {weights_note(config.model): None for _, config in plan}:
                 if note:
                     st.caption(plain(note))
+        state.on_ray, wrong = _place(plan)
         _costs(store, runs, state, plan)
         if access.may_change():
-            _launch_button(store, state, plan, "the study" if mode == "The study" else "")
+            _launch_button(store, state, [] if wrong else plan, "the study" if mode == "The study" else "")
         else:
             st.info(f"Nothing can be launched from here. {plain(access.why_not())}", icon=":material/visibility:")
         _outcome(state, plan)
@@ -227,6 +228,83 @@ def _runs(n: int) -> str:
     return f"**{n} run{'s' if n != 1 else ''}**"
 
 
+# --- where ---------------------------------------------------------------------------------------------------------
+
+
+def _place(plan: Plan) -> tuple[cluster.Ask | None, bool]:
+    """What is asked of a Ray cluster, None for this machine, and whether something is wrong with it, which is then shown."""
+    where = cluster.address()
+    if where is None:
+        return None, False
+    names = {"machine": "This machine", "ray": f"Ray cluster at {cluster.name_of(where)}"}
+    chosen = st.segmented_control(
+        "Where",
+        list(names),
+        default="machine",
+        required=True,
+        format_func=names.__getitem__,
+        key="launch-on",
+        persist_state="session",
+        width="stretch",
+    )
+    if chosen != "ray":
+        return None, False
+    if problem := cluster_problem(where):
+        st.warning(plain(problem), icon=":material/cloud_off:")
+        return None, True
+    try:
+        return _asked(where, plan), False
+    except ConfigError as error:
+        st.warning(explain(str(error)), icon=":material/rule:")
+        return None, True
+
+
+def _asked(where: str, plan: Plan) -> cluster.Ask:
+    """CPUs, GPUs and memory as the visitor wants them for each run. Raises ConfigError."""
+    usual = cluster.Ask(where).defaults(plan[0][1]) if plan else {}
+    one, two, three = st.columns(3)
+    cpus = one.number_input(
+        "CPUs a run",
+        value=None,
+        step=1,
+        placeholder=_number(usual, "cpus"),
+        key="ray-cpus",
+        persist_state="session",
+        help="It computes with as many threads, unless runtime.threads says fewer. Empty: runtime.threads, else 2.",
+    )
+    gpus = two.number_input(
+        "GPUs a run",
+        value=None,
+        step=0.25,
+        format="%g",
+        placeholder=_number(usual, "gpus"),
+        key="ray-gpus",
+        persist_state="session",
+        help="0 to 1; with 0.5 two runs share one. Empty: 1 where runtime.device is cuda, else none.",
+    )
+    memory = three.number_input(
+        "Memory a run, GiB",
+        value=None,
+        step=1.0,
+        format="%g",
+        placeholder=_number(usual, "memory_gib"),
+        key="ray-memory",
+        persist_state="session",
+        help="Ray puts no more runs on a node than its memory allows; it does not hold a run to it. Empty: 2.",
+    )
+    ask = cluster.Ask(where, cpus, gpus, memory)
+    for _recipe, config in plan:
+        ask.of(config)
+    st.caption(
+        "Ray chooses the nodes and trains as many runs at once as fit. They need this store, its data and this project at the same paths."
+    )
+    return ask
+
+
+def _number(usual: dict[str, Any], name: str) -> str:
+    return f"{usual[name]:g}" if usual else ""
+
+
 # --- what it costs ---------------------------------------------------------------------------------------------------
 
 
@@ -259,8 +337,8 @@ def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) 
             "The disk is nearly full. A run needs about 10 MB; delete old runs or free some space first.",
             icon=":material/hard_drive:",
         )
-    waiting = sum(r.state in ACTIVE for r in runs)
-    if waiting:
+    waiting = sum(r.state in ACTIVE and not r.on_ray for r in runs)
+    if waiting and not state.on_ray:
         st.caption(
             f":material/schedule: {waiting} run{'s are' if waiting > 1 else ' is'} running or queued and will be finished first."
         )
@@ -333,7 +411,7 @@ def _launch(store: RunStore, state: TrainState, plan: Plan) -> None:
     state.launched, state.problem = [], ""
     try:
         with st.spinner("Queueing"):
-            state.launched = [run.id for run in submit(store, plan)]
+            state.launched = [run.id for run in submit(store, plan, state.on_ray)]
     except FerError as error:
         state.problem = str(error)
     state.launched_plan, state.launched_at = list(plan), time.monotonic()
@@ -347,8 +425,9 @@ def _outcome(state: TrainState, plan: Sequence[Any]) -> None:
     if not state.launched:
         return
     n = len(state.launched)
+    where = "on the Ray cluster" if state.on_ray else "in the background"
     st.success(
-        f"{n} run{'s' if n > 1 else ''} queued. {'They train' if n > 1 else 'It trains'} in the background, also when you close this page.",
+        f"{n} run{'s' if n > 1 else ''} queued. {'They train' if n > 1 else 'It trains'} {where}, also when you close this page.",
         icon=":material/check_circle:",
     )
     for run_id in state.launched[:_MAX_LINKS]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import streamlit as st
 
+from fer import cluster
 from fer.data import dataset
 from fer.errors import FerError
 from fer.files import PROJECT_ROOT
@@ -71,6 +72,12 @@ def load_dataset(name: str) -> dataset.Dataset:
 @st.cache_resource(max_entries=2, show_spinner=False)  # FER2013 takes 85 MB
 def _load_dataset(name: str, stamp: int, path: str) -> dataset.Dataset:
     return dataset.load(name)
+
+
+@st.cache_data(max_entries=20, ttl=10, show_spinner=False)  # one that does not answer is waited for
+def cluster_problem(where: str) -> str:
+    """`fer.cluster.problem`, asked every ten seconds at most."""
+    return cluster.problem(where)
 
 
 def core_json(*arguments: str) -> Any:

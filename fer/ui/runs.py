@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
-from fer import access, jobs
+from fer import access, cluster, jobs
 from fer.config import SETTINGS, flatten
 from fer.errors import FerError, RunError
 from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
 from fer.ui import notes
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import remembered, run_key, shown
+from fer.ui.loaders import cluster_problem, remembered, run_key, shown
 from fer.ui.parts import (
     chart,
     data_notes,
@@ -42,13 +43,19 @@ def ordered(runs: Sequence[Run]) -> list[Run]:
 
 def serve_queue(store: RunStore, runs: Sequence[Run]) -> None:
     """See that queued runs have a worker: after a reboot nobody else would start one. Say where the queue is paused."""
+    for where in cluster.addresses(runs):
+        if problem := cluster_problem(where):
+            st.warning(
+                f"{plain(problem)} Its runs keep their state meanwhile, and nothing is lost.",
+                icon=":material/cloud_off:",
+            )
     if jobs.paused(store):
         st.warning("The queue is paused: no further run is started.", icon=":material/pause:")
         if access.may_change() and st.button("Go on with the queue", icon=":material/play_arrow:", key="unpause"):
             jobs.unpause(store)
             st.rerun()
         return
-    if access.may_change() and (jobs.waiting(runs) or jobs.adoptable(runs)) and not jobs.worker_alive(store):
+    if access.may_change() and jobs.unserved(store, runs):
         try:
             jobs.ensure_worker(store)
         except RunError as error:  # a store that can only be read is still there to look at
@@ -175,17 +182,31 @@ def _head(run: Run) -> None:
     if run.state in ("running", "stopping"):
         _progress(run)
     elif run.state == "queued":
-        st.progress(run.progress, text="Waiting for its turn")
+        st.progress(
+            run.progress, text="Waiting for a node of the Ray cluster" if run.on_ray else "Waiting for its turn"
+        )
+    if run.on_ray:
+        _on_ray(run.on_ray)
     if run.status.get("error"):
         st.error(plain(str(run.status["error"])), icon=":material/error:")
     _instead(run)
     if run.state == "lost":
-        st.warning(
-            "Its process is gone without a word: the machine was restarted, or it ran out of memory. Resume goes on from the last save.",
-            icon=":material/help:",
+        gone = (
+            "Nothing was heard of it for a minute: its node, or the cluster, may be gone. FER Lab asks the cluster; where that does not answer any more, resume it here."
+            if run.on_ray
+            else "Its process is gone without a word: the machine was restarted, or it ran out of memory. Resume goes on from the last save."
         )
+        st.warning(gone, icon=":material/help:")
     for problem in run.problems:
         st.warning(f"Damaged: {plain(problem)}", icon=":material/broken_image:")
+
+
+def _on_ray(ray: Mapping[str, Any]) -> None:
+    """Where on a cluster a run was launched, and what FER Lab has to say of that."""
+    where = f"Ray cluster at {cluster.name_of(ray['address'])}: {cluster.asks_for(ray)}, job {ray['job']}"
+    st.caption(f":material/lan: {plain(where)}")
+    if ray.get("said"):
+        st.info(plain(str(ray["said"])), icon=":material/info:")
 
 
 def _instead(run: Run) -> None:
@@ -242,9 +263,17 @@ def _actions(store: RunStore, run: Run) -> None:
                 "Resume",
                 ":material/resume:",
                 lambda: jobs.resume(store, run.id),
-                help="Go on from the last save.",
+                help="Go on from the last save, on the Ray cluster." if run.on_ray else "Go on from the last save.",
                 primary=True,
             )
+            if run.on_ray:
+                _button(
+                    run,
+                    "Resume here",
+                    ":material/computer:",
+                    lambda: jobs.resume(store, run.id, here=True),
+                    help="Go on from the last save, on this machine.",
+                )
         if changes and run.config:
             st.page_link(
                 "pages/train.py",

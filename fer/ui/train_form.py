@@ -14,6 +14,7 @@ from typing import Any
 
 import streamlit as st
 
+from fer.cluster import Ask
 from fer.config import SETTINGS, USED_WITH, Config, Setting, flatten, parse_assignments, used, with_settings
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
@@ -91,6 +92,7 @@ class TrainState:
     launched: list[str] = field(default_factory=list)
     launched_plan: list[tuple[str | None, Config]] = field(default_factory=list)
     problem: str = ""
+    on_ray: Ask | None = None
 
 
 @dataclass(frozen=True)

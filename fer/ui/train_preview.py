@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from fer.cluster import Ask
 from fer.config import Config, ModelConfig, differing
 from fer.errors import FerError
 from fer.jobs import command_line
@@ -86,22 +87,21 @@ def augmentation(plan: Plan) -> None:
     augmented_batch(config)
 
 
-def commands(plan: Plan) -> None:
-    """The command lines that do the same."""
+def commands(plan: Plan, on_ray: Ask | None) -> None:
+    """The command lines that do the same; on_ray: what is asked of a Ray cluster, None on this machine."""
     st.markdown("**The same from the command line**")
     if not plan:
         st.caption("The command appears here when there is something to launch.")
         return
     lines = [
-        command_line(recipe, {"data.name": c.data.name, **changes_from(recipe or "baseline", c)})
+        command_line(recipe, {"data.name": c.data.name, **changes_from(recipe or "baseline", c)}, on_ray=on_ray)
         for recipe, c in plan[:_MAX_COMMANDS]
     ]
     if len(plan) > _MAX_COMMANDS:
         lines.append(f"# and {len(plan) - _MAX_COMMANDS} more like these")
     st.code("\n".join(lines), language="bash", wrap_lines=True)
-    st.caption(
-        "Run it in the project's folder. Without `--queue` it trains in the terminal and shows its progress there."
-    )
+    foreground = "" if on_ray else " Without `--queue` it trains in the terminal and shows its progress there."
+    st.caption(f"Run it in the project's folder.{foreground}")
 
 
 def _curves(plan: Plan) -> tuple[dict[str, tuple[str, Config]], dict[str, int]]:

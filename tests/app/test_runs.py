@@ -7,7 +7,7 @@ import json
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from fer import jobs
+from fer import cluster, jobs
 from fer.config import Config
 from fer.runs import RunStore
 from tests.app.conftest import said
@@ -191,3 +191,48 @@ def test_a_failed_run_offers_the_settings_that_may_go_through(open_page, add_run
     assert next(n for n in at.number_input if n.key == "set-train.batch_size").value == 8
     at = open_page("train", clone="big", set="train.<b>=8")
     assert not at.exception
+
+
+ON_RAY = {"address": "http://head:8265", "job": "fer-1", "cpus": 2, "gpus": 0.0, "memory_gib": 2.0}
+
+
+def on_ray(run_id: str, state: str, **status) -> None:
+    RunStore().write_status(run_id, {"state": state, "ray": {**ON_RAY, "said": "Its node went away."}, **status})
+
+
+def test_a_run_on_a_cluster_says_where_and_asks_for_a_worker(open_page, add_run, no_worker, monkeypatch) -> None:
+    monkeypatch.setattr("fer.ui.runs.cluster_problem", lambda _where: "The Ray cluster does not answer.")
+    add_run("far", [], state="queued")
+    on_ray("far", "queued")
+    at = open_page("runs")
+    assert not at.exception
+    for words in (
+        "Ray cluster at head:8265: 2 CPUs, no GPU and 2 GiB, job fer-1",
+        "Its node went away",
+        "The Ray cluster does not answer. Its runs keep their state meanwhile",
+    ):
+        assert words in said(at).replace("\u2060", ""), words
+    assert no_worker
+    assert "Run next" not in labels(at)
+
+
+def test_a_run_of_a_cluster_can_be_resumed_there_or_here(open_page, add_run, monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "check", lambda _where: None)
+    add_run("far", [0.3], state="stopped", epochs=5)
+    on_ray("far", "stopped")
+    at = open_page("runs")
+    button(at, "Resume").click().run()
+    assert not at.exception
+    assert RunStore().get("far").on_ray["job"] != "fer-1"
+    RunStore().request_stop("far")
+    at = open_page("runs")
+    button(at, "Resume here").click().run()
+    assert not at.exception
+    assert (RunStore().get("far").state, RunStore().get("far").on_ray) == ("queued", None)
+
+
+def test_a_lost_run_of_a_cluster_says_what_to_do(open_page, add_run, monkeypatch) -> None:
+    monkeypatch.setattr("fer.ui.runs.cluster_problem", lambda _where: "")
+    add_run("far", [0.3], state="running", epochs=5)
+    on_ray("far", "running", updated=1.0)
+    assert "Nothing was heard of it for a minute" in said(open_page("runs"))

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from fer import jobs
+from fer import cluster, jobs
 from fer.config import SETTINGS, flatten, with_settings
 from fer.data import dataset
 from fer.errors import FerError
@@ -450,3 +450,78 @@ def test_a_remedy_s_link_opens_the_clone_with_that_one_change(make_run):
     new = next(r for r in RunStore().runs() if r.id != "old")
     assert new.config.model.dropout == 0.3 and new.config.schedule.name == "step"
     assert "no setting" in _open(clone="old", set="model.dropuot=1").warning[0].value.replace("\\", "")
+
+
+# Where: here, or on a Ray cluster
+
+
+@pytest.fixture
+def cluster_at(monkeypatch):
+    """`cluster_at(problem)`: FER_RAY_ADDRESS is set, and this is wrong with the cluster there, '' for nothing."""
+
+    def at(problem: str = "") -> None:
+        monkeypatch.setenv("FER_RAY_ADDRESS", "http://head:8265")
+        monkeypatch.setattr(launch, "cluster_problem", lambda _where: problem)
+        monkeypatch.setattr(cluster, "check", lambda _where: None)
+
+    return at
+
+
+def _on_ray(at: AppTest) -> AppTest:
+    at.button_group(key="launch-on").set_value("ray").run()
+    assert not at.exception
+    return at
+
+
+def test_without_an_address_nobody_is_asked_where(page, store):
+    assert "launch-on" not in {b.key for b in page.button_group}
+
+
+def test_runs_launched_on_ray_say_so_and_ask_for_what_was_chosen(tiny, store, cluster_at):
+    cluster_at()
+    at = _open()
+    assert at.button_group(key="launch-on").value == "machine"
+    _on_ray(at)
+    assert [n.placeholder for n in at.number_input if str(n.key).startswith("ray-")] == ["2", "0", "2"]
+    at.number_input(key="ray-cpus").set_value(3).run()
+    at.number_input(key="ray-memory").set_value(1.5).run()
+    _mode(at, "Seeds")
+    assert "--on ray --cpus 3 --memory 1.5 --queue" in _text(at)
+    _click(at, "Launch 3 runs")
+    assert "They train on the Ray cluster" in _text(at)
+    runs = store.runs()
+    assert {(r.state, r.on_ray["address"], r.on_ray["cpus"], r.on_ray["memory_gib"]) for r in runs} == {
+        ("queued", "http://head:8265", 3, 1.5)
+    }
+    assert len({r.on_ray["job"] for r in runs}) == 3
+
+
+def test_an_address_alone_launches_here(tiny, store, cluster_at):
+    cluster_at("unused")
+    _click(_open(), "Launch 1 run")
+    assert store.runs()[0].on_ray is None
+
+
+def test_a_cluster_that_does_not_answer_is_said_and_nothing_can_be_launched_there(tiny, store, cluster_at):
+    cluster_at("The Ray cluster at head:8265 does not answer.")
+    at = _on_ray(_open())
+    assert "The Ray cluster at head:\u20608265 does not answer" in said(at)  # which no browser takes for a link
+    assert next(b for b in at.button if str(b.key).startswith("launch-")).disabled
+    at.button_group(key="launch-on").set_value("machine").run()
+    _click(at, "Launch 1 run")
+    assert len(store.runs()) == 1
+
+
+def test_what_a_cluster_cannot_be_asked_for_is_said(tiny, store, cluster_at):
+    cluster_at()
+    at = _on_ray(_open())
+    at.number_input(key="ray-gpus").set_value(3.0).run()
+    assert "GPUs cannot be 3. Allowed: 0 to 1" in said(at)
+    assert next(b for b in at.button if str(b.key).startswith("launch-")).disabled
+
+
+def test_a_page_that_only_shows_launches_nothing_on_ray_either(tiny, store, cluster_at, monkeypatch):
+    cluster_at()
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    at = _on_ray(_open())
+    assert not [b for b in at.button if str(b.key).startswith("launch-")]

@@ -31,6 +31,7 @@ COMMANDS = [
     ["train", "--dataset", "tiny"],
     ["train", "--dataset", "tiny", "--queue"],
     ["train", "--dataset", "tiny", "--seeds", "3"],
+    ["train", "--dataset", "tiny", "--on", "ray"],
     ["ensemble", "done", "waits"],
     ["worker"],
     ["queue", "pause"],

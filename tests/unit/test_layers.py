@@ -35,7 +35,7 @@ LAYERS = (
     ),
     ("significance", "experiments", "verdicts", "diagnosis", "mistakes"),
     (
-        *("evaluate", "ensembles", "selective", "train", "cost", "predict", "explain", "jobs"),
+        *("evaluate", "ensembles", "selective", "train", "cost", "predict", "explain", "cluster", "jobs"),
         *("repair", "archive", "export"),
     ),
     ("plots", "report", "card"),
@@ -49,7 +49,7 @@ ALSO_WITHOUT_TORCH = (
     *("files", "data", "data.dataset", "data.read", "data.kaggle", "images", "photos", "results", "selective", "cli"),
     "pretrained",
     *("significance", "experiments", "verdicts", "diagnosis", "mistakes"),
-    *("repair", "access", "archive", "export"),
+    *("repair", "access", "archive", "export", "cluster"),
 )
 
 
@@ -154,14 +154,14 @@ def test_what_starts_fast_leaves_torch_alone():
         there
     )
     loaded = modules_after(f"import {', '.join(there)}")
-    assert not loaded & {"torch", "torchvision", "streamlit"}
+    assert not loaded & {"torch", "torchvision", "streamlit", "ray"}
 
 
 def test_the_parts_of_the_fast_pages_leave_torch_alone():
     fast = ("frame", "loaders", "parts", "home", "data", "train_form", "train_preview", "launch", "runs", "compare")
     loaded = modules_after(f"import {', '.join(f'fer.ui.{name}' for name in fast)}")
     assert "streamlit" in loaded
-    assert not loaded & {"torch", "torchvision"}
+    assert not loaded & {"torch", "torchvision", "ray"}
 
 
 def test_listing_runs_leaves_torch_alone():

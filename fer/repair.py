@@ -53,6 +53,8 @@ def check_store(store: RunStore, *, repair: bool = False) -> list[Finding]:
         if is_locked(store.root / run_id / "run.lock"):
             continue
         run = store.get(run_id)
+        if run.on_ray and run.state in ("running", "stopping"):  # its lock need not be seen from here
+            continue
         findings = list(_of_run(store, run))
         found += [_mended(store, run, f) for f in findings] if repair and not run.shipped else findings
     for finding in _of_store(store):

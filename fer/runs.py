@@ -638,6 +638,8 @@ class RunStore:
         run = self.get(run_id)
         if run.shipped:
             raise RunError(f"Run '{run_id}' came with the project: it can be archived from view, not deleted.")
+        if run.on_ray and run.state in ("running", "stopping"):  # its lock need not be seen from here
+            raise RunBusy(f"'{run_id}' trains on a Ray cluster. Stop it first, or wait until it ends.")
         with self._writing(), hold(run.path / "run.lock", timeout=0.2):
             trash = self.root / TRASH
             trash.mkdir(exist_ok=True)

@@ -283,20 +283,20 @@ def _asked(where: str, plan: Plan) -> cluster.Ask:
         help="0 to 1; with 0.5 two runs share one. Empty: 1 where runtime.device is cuda, else none.",
     )
     memory = three.number_input(
-        "Memory a run, GiB",
+        "GiB a run",
         value=None,
         step=1.0,
         format="%g",
         placeholder=_number(usual, "memory_gib"),
         key="ray-memory",
         persist_state="session",
-        help="Ray puts no more runs on a node than its memory allows; it does not hold a run to it. Empty: 2.",
+        help="Memory. Ray puts no more runs on a node than its memory allows; it does not hold a run to it. Empty: 2.",
     )
     ask = cluster.Ask(where, cpus, gpus, memory)
     for _recipe, config in plan:
         ask.of(config)
     st.caption(
-        "Ray chooses the nodes and trains as many runs at once as fit. They need this store, its data and this project at the same paths."
+        "Ray chooses the nodes and trains as many runs at once as fit. Every node must find this store, its data and this project where this machine does."
     )
     return ask
 

@@ -18,8 +18,9 @@ import pytest
 from fer import cluster, jobs
 from fer.cli import main
 from fer.cluster import Ask, Job, Watch
-from fer.errors import ClusterError, ConfigError, RunError
+from fer.errors import ClusterError, ConfigError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
+from fer.repair import check_store
 from fer.runs import hold
 from fer.train import fit
 from tests.conftest import tiny_config
@@ -385,6 +386,17 @@ def test_a_run_that_somebody_trains_is_left_alone_whatever_ray_says(store, runni
     assert store.get("a").state == "queued"
 
 
+def test_a_run_that_trains_elsewhere_is_neither_deleted_nor_mended(store, running):
+    run = running()
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1')
+    with pytest.raises(RunBusy, match="trains on a Ray cluster. Stop it first"):
+        store.delete("a")
+    assert check_store(store, repair=True) == []
+    store.write_status("a", {**run.status, "started": 1.0})  # nothing was heard of it for long
+    assert {f.file for f in check_store(store)} == {"metrics.jsonl", "status.json"}
+    store.delete("a")
+
+
 # Stopping and resuming
 
 
@@ -412,8 +424,10 @@ def test_a_run_that_does_not_stop_is_killed_through_ray(store, running, ray):
     assert not (run.path / "stop").exists()
 
 
-def test_a_job_whose_run_was_deleted_ends_and_those_of_others_go_on(store, running, watch, ray, monkeypatch):
-    run = running()
+def test_a_job_whose_run_was_deleted_ends_and_those_of_others_go_on(store, queued, watch, ray, monkeypatch):
+    run = queued()
+    watch.look()
+    ray.turn(run, "RUNNING")  # its process has not said so yet
     ray.known["others"] = Job("RUNNING", store="/elsewhere")
     ray.known["nobody's"] = Job("RUNNING")
     store.delete("a")

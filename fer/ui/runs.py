@@ -46,7 +46,7 @@ def serve_queue(store: RunStore, runs: Sequence[Run]) -> None:
     for where in cluster.addresses(runs):
         if problem := cluster_problem(where):
             st.warning(
-                f"{plain(problem)} Its runs keep their state meanwhile, and nothing is lost.",
+                f"{plain(problem)} Its runs keep what they saved, and the cluster is asked again.",
                 icon=":material/cloud_off:",
             )
     if jobs.paused(store):

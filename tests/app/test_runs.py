@@ -209,7 +209,7 @@ def test_a_run_on_a_cluster_says_where_and_asks_for_a_worker(open_page, add_run,
     for words in (
         "Ray cluster at head:8265: 2 CPUs, no GPU and 2 GiB, job fer-1",
         "Its node went away",
-        "The Ray cluster does not answer. Its runs keep their state meanwhile",
+        "The Ray cluster does not answer. Its runs keep what they saved",
     ):
         assert words in said(at).replace("\u2060", ""), words
     assert no_worker

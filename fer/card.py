@@ -8,14 +8,17 @@ from typing import Any
 from fer.errors import RunError
 from fer.runs import TTA, Run
 
+# What is said of responsible use, once: the cards, the Predict page and the README have these words.
+FOR = "It is for learning about networks and comparing ways to train them, and for trying a picture of a face."
+SAYS = "It says what a face looks like to a network that learned from other people's guesses. It does not know what anybody feels."
 MUST_NOT = (
-    "It says what a face looks like to a network that learned from other people's guesses. It does not know what anybody feels. "
     "Do not use it to judge, select, watch or score people. In the European Union, inferring emotions at work and in "
-    "education has been prohibited since February 2025 (AI Act, Article 5(1)(f))."
+    "education has been prohibited since February 2025, except for medical and safety reasons (AI Act, Article 5(1)(f))."
 )
 LABELS = (
-    "The labels of FER2013 are noisy: of pictures labelled angry, ten later annotators saw anger in 46 %, of those labelled sad, "
-    "sadness in 40 %. The pictures were collected from the web and do not represent any population."
+    "The labels of FER2013 are noisy: people agree with them for about 65 % of the pictures (Goodfellow et al., 2013); of those "
+    "labelled angry, ten later annotators saw anger in 46 %, of those labelled sad, sadness in 40 %. The pictures were "
+    "collected from the web and do not represent any population."
 )
 
 
@@ -33,9 +36,7 @@ def model_card(run: Run) -> str:
         "### By class\n\n" + _by_class(report),
         "## What it learned from\n\n" + _data(run, report),
         "## How it was trained\n\n" + _training(run),
-        "## What it is for, and what it must not be used for\n\n"
-        "It is for learning about networks and comparing ways to train them, and for trying a picture of a face.\n\n"
-        + MUST_NOT,
+        f"## What it is for, and what it must not be used for\n\n{FOR}\n\n{SAYS} {MUST_NOT}",
     ]
     return "\n\n".join(parts) + "\n"
 

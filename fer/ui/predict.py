@@ -20,6 +20,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+from fer.card import FOR, LABELS, MUST_NOT, SAYS
 from fer.data.dataset import CLASSES, prepared
 from fer.data.sample import draw_face
 from fer.errors import ImageError
@@ -561,10 +562,10 @@ def responsible_use(run: Run | None = None) -> None:
     """What the page is for, what it must not be used for, how good the network is by class, and what becomes of a photo."""
     with st.expander("What this is for, and what not", icon=":material/policy:"):
         st.markdown(
-            "- **What it says.** What a face *looks like* to a small network, not what a person feels. Faces show feelings only loosely, and people differ.\n"
-            "- **How far to trust it.** The labels of FER2013 are noisy: people who labelled some again agreed with about 65 % (Goodfellow et al., 2013). Probabilities are calibrated on its validation pictures; on photos of another kind they are less to be trusted.\n"
-            "- **What it is for.** Learning how such networks work, and where they fail.\n"
-            "- **What it is not for.** Judging people. Inferring emotions at work and in schools has been banned in the European Union since February 2025 (AI Act, Article 5(1)(f)), except for medical and safety reasons.\n"
+            f"- **What it says.** {SAYS}\n"
+            f"- **How far to trust it.** {LABELS} Probabilities are calibrated on validation pictures; on photos of another kind they are less to be trusted.\n"
+            f"- **What it is for.** {FOR}\n"
+            f"- **What it must not be used for.** {MUST_NOT}\n"
             "- **Your photos.** They stay in memory for this session, are written nowhere, and no other session can see them."
         )
         report = run.report("val") if run else None

@@ -58,6 +58,23 @@ def test_recipes_in_the_examples_exist() -> None:
     assert set(re.findall(r"--recipe (\S+)", README)) <= set(RECIPES)
 
 
+def test_responsible_use_has_the_words_of_the_code() -> None:
+    from fer.card import FOR, LABELS, MUST_NOT, SAYS
+
+    section = README.split("## What it is for, and what it must not be used for")[1].split("\n## ")[0]
+    assert [words for words in (FOR, LABELS, MUST_NOT, SAYS) if words not in " ".join(section.split())] == []
+
+
+def test_shipped_cards_are_those_of_the_store() -> None:
+    from fer.card import model_card
+    from fer.runs import RunStore
+
+    store = RunStore(ROOT / "checkpoints")
+    for run_id in store.shipped():
+        run = store.get(run_id)
+        assert (run.path / "model-card.md").read_text() == model_card(run), f"python -m fer runs card {run_id}"
+
+
 def test_shipped_figures_are_those_of_the_store() -> None:
     from fer.runs import RunStore
 

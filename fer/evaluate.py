@@ -22,6 +22,7 @@ from fer.files import write_atomic
 from fer.metrics import calibration, log_softmax, softmax, summarise
 from fer.models.inputs import Preprocess
 from fer.runs import TTA, Run, RunStore
+from fer.selective import fit_rule
 from fer.views import views
 
 _BATCH = {"cpu": 128, "cuda": 2048, "mps": 512}  # on a CPU, what the caches hold: 512 takes 1.2 times as long
@@ -136,7 +137,7 @@ def evaluate_run(
 
 def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta: bool = False) -> dict[str, Any]:
     """The report of a run's best weights on a split: run, dataset, fingerprint, split and what `metrics.summarise` gives,
-    `tta`, `calibration` and `duplicates`.
+    `tta`, `calibration`, `duplicates` and, of its own val, `selective`: which answers are unsure.
 
     On the data that it was trained on, the logits are kept beside it as `logits-<split>.npz` where there are none. The
     temperature is fitted on that data's val; any other split is judged with the one found there, where there is one.
@@ -153,6 +154,8 @@ def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta:
     labels, own = data.labels[indices], data.fingerprint == run.fingerprint
     if own:
         _keep_logits(run.path / f"logits-{split}{TTA * tta}.npz", logits, data, indices, keep_old=run.shipped)
+    measured = calibration(logits, labels, None if own and split == "val" else run.temperature(tta=tta))
+    rule = fit_rule(softmax(logits, measured["temperature"]), labels) if own and split == "val" else None
     return {
         "run": run.id,
         "dataset": data.name,
@@ -161,7 +164,8 @@ def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta:
         "tta": tta,
         "epoch": scorer.epoch,
         **summarise(logits, labels, data.classes),
-        "calibration": calibration(logits, labels, None if own and split == "val" else run.temperature(tta=tta)),
+        "calibration": measured,
+        **({"selective": rule.to_json()} if rule else {}),
         **({} if split == "train" else {"duplicates": _duplicates(data, indices, logits.argmax(1) == labels)}),
         **({"split_note": data.split_note} if data.split_note else {}),
     }

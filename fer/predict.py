@@ -17,13 +17,13 @@ from fer.faces import Box, Face, crop_face, find_faces, is_face_crop, whole_face
 from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
 from fer.metrics import softmax
 from fer.runs import TTA, Run, RunStore, by_merit
-from fer.selective import threshold_of
+from fer.selective import rule_of
 
 
 @dataclass(frozen=True)
 class FacePrediction:
     """One face: its box (x, y, width, height) in pixels of the upright photo, the crop (48, 48) uint8 that the network
-    saw, a probability for each class, 0 to 1, and whether the most probable one is below what the run answers at."""
+    saw, a probability for each class, 0 to 1, and whether that supports no label (`fer.selective`)."""
 
     box: Box
     crop: np.ndarray
@@ -62,7 +62,7 @@ class Predictor:
         self.run: Run = (store or RunStore()).get(run_id)
         self.scorer = Scorer.load(self.run, tta=tta)
         self.temperature = self.run.temperature(tta=tta)
-        self.threshold = threshold_of(self.run, tta=tta)
+        self.rule = rule_of(self.run, tta=tta)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,7 +96,11 @@ class Predictor:
         if not len(crops):
             return []
         rows = self.predict(np.stack(crops))
-        return [self._answer(box, crop, row) for box, crop, row in zip(boxes, crops, rows, strict=True)]
+        unsure = self.rule.unsure(rows) if self.rule else np.zeros(len(rows), bool)
+        return [
+            FacePrediction(box, crop, {c: float(p) for c, p in zip(self.classes, row, strict=True)}, bool(doubt))
+            for box, crop, row, doubt in zip(boxes, crops, rows, unsure, strict=True)
+        ]
 
     def precision(self, label: str) -> float | None:
         """How often the run is right on val when it says this label, from its report; None where there is none."""
@@ -105,11 +109,6 @@ class Predictor:
             if found:
                 return float(found["precision"])
         return None
-
-    def _answer(self, box: Box, crop: np.ndarray, row: np.ndarray) -> FacePrediction:
-        probs = {c: float(p) for c, p in zip(self.classes, row, strict=True)}
-        unsure = self.threshold is not None and self.threshold.unsure(max(probs.values()))
-        return FacePrediction(box, crop, probs, unsure)
 
 
 def predict_file(predictor: Predictor, path: str, *, whole: bool = False) -> dict[str, Any]:

@@ -1,14 +1,18 @@
-"""When to say nothing: answers below a confidence that was set on val are "unsure" (selective classification; Geifman and
+"""When to say nothing: answers whose chance of being right is too low are "unsure" (selective classification; Geifman and
 El-Yaniv, 2017).
 
-The threshold is the lowest calibrated probability from which upwards the answers on val are right as often as the
-target asks. Its price is coverage: the share of faces that still get an answer.
+The chance comes from two things that an answer shows: the calibrated probability of its label, and which label it is,
+since at the same probability "happy" is right more often than "fear". A logistic model of both is fitted on val, and the
+least chance that is answered is set there so that the answers are right as often as the target asks. Its price is
+coverage: the share of faces that still get an answer.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,52 +21,68 @@ from fer.metrics import softmax
 from fer.runs import TTA, Run
 
 TARGET = 0.8  # the share of answers that must be right
-_FEWEST = 30  # answers on val below which a share says nothing
+_FEWEST = 100  # answers on val below which a share says little
+_FOLDS = 5
+_HOLD = 30.0  # how strongly the labels' offsets are held at 0: little is known of a label that is hardly ever said
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """From which probability on a run answers, and what that costs. Fractions, 0 to 1.
+class AnswerRule:
+    """Which answers a run gives, and what keeping back the others costs. Fractions, 0 to 1.
 
-    value      the least probability that is answered; above 1 where no threshold reaches the target
+    The chance that an answer is right: 1 / (1 + exp(-(intercept + slope * log(p / (1 - p)) + offset of its label))), where p
+    is its label's calibrated probability.
+
+    least      the least chance that is answered; above 1 where none reaches the target
     target     the share of right answers that was asked for
-    top1       the share of right answers among those given, on pictures of val that did not set the threshold
+    top1       the share of right answers among those given, on pictures of val that set neither the model nor `least`
     coverage   the share of those pictures that got an answer
     n          pictures of val
     """
 
-    value: float
+    intercept: float
+    slope: float
+    offsets: tuple[float, ...]
+    least: float
     target: float
     top1: float | None
     coverage: float
     n: int
 
-    def unsure(self, confidence: float) -> bool:
-        """Whether an answer with this probability is better not given."""
-        return confidence < self.value
+    def chance(self, probs: np.ndarray) -> np.ndarray:
+        """(N,): the chance that the most probable class is the right one, of calibrated probabilities (N, num_classes)."""
+        return _chance(np.array([self.intercept, self.slope, *self.offsets]), probs)
+
+    def unsure(self, probs: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether an answer is better not given; probs as in `chance`."""
+        return self.chance(probs) < self.least
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "threshold": self.value,
-            "target_top1": self.target,
-            "top1": self.top1,
-            "coverage": self.coverage,
-            "n": self.n,
-        }
+        return {**asdict(self), "offsets": list(self.offsets)}
 
 
-def fit_threshold(probs: np.ndarray, labels: np.ndarray, target: float = TARGET) -> Threshold:
-    """The threshold from calibrated probabilities (N, num_classes) and labels (N,) of val.
+def fit_rule(probs: np.ndarray, labels: np.ndarray, target: float = TARGET) -> AnswerRule:
+    """The rule from calibrated probabilities (N, num_classes) and labels (N,) of val.
 
-    `top1` and `coverage` are cross-fitted: each half of the pictures is judged at the threshold that the other half set.
+    All is cross-fitted: each fifth of the pictures has its chances from a model of the other four, `least` is set on these
+    chances, and `top1` and `coverage` are of each fifth at the `least` that the other four set.
     """
-    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == labels
-    order = np.random.default_rng(0).permutation(len(labels))
+    right = probs.argmax(axis=1) == labels
+    folds = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
+    chances = np.zeros(len(labels))
+    for fold in range(_FOLDS):
+        here = folds == fold
+        chances[here] = _chance(_fit(probs[~here], right[~here]), probs[here])
     answered = np.zeros(len(labels), bool)
-    for here, there in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        answered[here] = confidence[here] >= _lowest(confidence[there], right[there], target)
-    return Threshold(
-        value=_lowest(confidence, right, target),
+    for fold in range(_FOLDS):
+        here = folds == fold
+        answered[here] = chances[here] >= _least(chances[~here], right[~here], target)
+    intercept, slope, *offsets = (float(v) for v in _fit(probs, right))
+    return AnswerRule(
+        intercept=intercept,
+        slope=slope,
+        offsets=tuple(offsets),
+        least=_least(chances, right, target),
         target=target,
         top1=float(right[answered].mean()) if answered.any() else None,
         coverage=float(answered.mean()) if len(labels) else 0.0,
@@ -70,26 +90,79 @@ def fit_threshold(probs: np.ndarray, labels: np.ndarray, target: float = TARGET)
     )
 
 
-def threshold_of(run: Run, *, tta: bool = False, target: float = TARGET) -> Threshold | None:
-    """The threshold from the logits that the run keeps of val; None where it keeps none that can be read."""
+def rule_of(run: Run, *, tta: bool = False) -> AnswerRule | None:
+    """The rule in the run's report on val, else one from the logits that it keeps of val, as runs that were evaluated
+    earlier have them; None where there is neither."""
     for views in dict.fromkeys((tta, False)):
-        try:
-            path = run.path / f"logits-val{TTA * views}.npz"
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-                logits, labels = kept["logits"], kept["labels"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            continue  # never evaluated, or damaged: the page then says that there is no threshold
-        if logits.ndim == 2 and len(logits) == len(labels) > 0 and np.isfinite(logits).all():
-            return fit_threshold(softmax(logits, run.temperature(tta=views)), labels, target)
+        found = _from_report(run, views) or _from_logits(run, views)
+        if found:
+            return found
     return None
 
 
-def _lowest(confidence: np.ndarray, right: np.ndarray, target: float) -> float:
-    """The lowest confidence at which the answers from there on reach the target; 1.01 where none does."""
-    order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
+def _from_report(run: Run, tta: bool) -> AnswerRule | None:
+    report = run.report("val" + TTA * tta) or {}
+    kept = report.get("selective")
+    if not isinstance(kept, Mapping):
+        return None
+    try:
+        rule = AnswerRule(**{**kept, "offsets": tuple(float(v) for v in kept["offsets"])})
+        numbers = (rule.intercept, rule.slope, *rule.offsets, rule.least, rule.target, rule.coverage, rule.n)
+        fits = len(rule.offsets) == len(report.get("classes", ())) and all(math.isfinite(v) for v in numbers)
+    except (KeyError, TypeError, ValueError):
+        return None  # written by another version, or damaged
+    return rule if fits else None
+
+
+def _from_logits(run: Run, tta: bool) -> AnswerRule | None:
+    try:
+        with open(run.path / f"logits-val{TTA * tta}.npz", "rb") as file, np.load(file, allow_pickle=False) as kept:
+            logits, labels = kept["logits"], kept["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # never evaluated, or damaged: the page then says that there is no rule
+    if logits.ndim == 2 and len(logits) == len(labels) > 0 and np.isfinite(logits).all():
+        return fit_rule(softmax(logits, run.temperature(tta=tta)), labels)
+    return None
+
+
+def _inputs(probs: np.ndarray) -> np.ndarray:
+    """What the model sees of each answer: 1, the log odds of its probability, and a 1 at its label: (N, 2 + num_classes)."""
+    confidence = np.clip(probs.max(axis=1), 1e-6, 1 - 1e-6)
+    said = np.eye(probs.shape[1])[probs.argmax(axis=1)]
+    return np.column_stack([np.ones(len(probs)), np.log(confidence / (1 - confidence)), said])
+
+
+def _chance(weights: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    return _sigmoid(_inputs(probs) @ weights)
+
+
+def _sigmoid(score: np.ndarray) -> np.ndarray:
+    return (1 + np.tanh(score / 2)) / 2  # 1 / (1 + exp(-score)), which overflows
+
+
+def _fit(probs: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The logistic model's weights (2 + num_classes,) of the least cross entropy; the offsets are held to 0 and the first
+    two, a little, to what calibrated probabilities ask for: 0 and 1."""
+    from scipy.optimize import minimize
+
+    inputs, hold = _inputs(probs), np.array([1.0, 1.0] + [_HOLD] * probs.shape[1])
+    start = np.array([0.0, 1.0] + [0.0] * probs.shape[1])
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        score, away = inputs @ weights, weights - start
+        value = np.logaddexp(0, score).sum() - score[right].sum() + hold @ away**2 / 2
+        return value, inputs.T @ (_sigmoid(score) - right) + hold * away
+
+    return minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-12, "gtol": 1e-6}).x
+
+
+def _least(chances: np.ndarray, right: np.ndarray, target: float) -> float:
+    """The least chance down to which the answers reach the target, without falling below it on the way; 1.01 where the
+    surest hundred do not."""
+    order = np.argsort(-chances, kind="stable")
+    ranked = chances[order]
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     last_of_its_value = np.append(ranked[1:] < ranked[:-1], True) if len(ranked) else np.zeros(0, bool)
-    enough = np.arange(1, len(order) + 1) >= min(_FEWEST, len(order))
-    reached = np.flatnonzero((share >= target) & enough & last_of_its_value)
-    return float(ranked[reached[-1]]) if len(reached) else 1.01
+    judged = np.flatnonzero(last_of_its_value & (np.arange(1, len(order) + 1) >= min(_FEWEST, len(order))))
+    reached = np.cumprod(share[judged] >= target).astype(bool)
+    return float(ranked[judged[reached][-1]]) if reached.any() else 1.01

@@ -159,19 +159,19 @@ def _load_predictor(run_id: str, root: str, tta: bool, identity: tuple[Any, ...]
 
 
 def price(predictor: Predictor) -> None:
-    """From which probability on the network answers, and what that costs."""
-    found = predictor.threshold
+    """Which answers the network gives, and what keeping back the others costs."""
+    found = predictor.rule
     if found is None:
         st.caption(
             ":material/help: It was not evaluated on val here, so it never says *unsure*, and its probabilities are not calibrated."
         )
-    elif found.top1 is None:
+    elif found.least > 1 or found.top1 is None:
         st.caption(
-            f":material/help: It is always *unsure*: on val its answers are right {percent(found.target, 0)} of the time at no probability."
+            f":material/help: It is always *unsure*: on val no part of its answers was right for {percent(found.target, 0)}."
         )
     else:
         st.caption(
-            f":material/help: Below {percent(found.value, 0)} it is *unsure*. On val {percent(found.coverage, 0)} of the faces got an answer then, and {percent(found.top1, 0)} of these answers were right."
+            f":material/help: It is *unsure* where an answer's chance of being right, by its label and the probability, is below {percent(found.least, 0)}. On val {percent(found.coverage, 0)} of the faces got an answer then, and {percent(found.top1, 0)} of these answers were right."
         )
 
 

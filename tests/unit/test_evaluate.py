@@ -24,7 +24,7 @@ from tests.conftest import draw_blobs
 
 KEYS = {
     "run", "dataset", "fingerprint", "split", "tta", "epoch", "n", "loss", "top1", "macro_f1", "per_class",
-    "confusion_matrix", "classes", "calibration", "duplicates",
+    "confusion_matrix", "classes", "calibration", "selective", "duplicates",
 }  # fmt: skip
 
 

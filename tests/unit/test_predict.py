@@ -16,7 +16,7 @@ from fer.evaluate import evaluate_run
 from fer.faces import Face
 from fer.metrics import softmax
 from fer.predict import FacePrediction, Predictor, default_run, picture_paths, predict_file
-from fer.selective import Threshold
+from fer.selective import AnswerRule
 
 
 @pytest.fixture
@@ -135,10 +135,10 @@ def test_a_box_set_by_hand_is_taken_as_it_is(predictor, tiny):
 
 def test_below_the_threshold_an_answer_is_unsure(predictor, tiny):
     confident = [f.confidence for image in tiny.images[:20] for f in predictor.predict_photo(image)]
-    for value, expected in ((0.0, False), (1.01, True)):
-        predictor.threshold = Threshold(value, 0.8, 0.8, 0.5, 70)
+    for least, expected in ((0.0, False), (1.01, True)):
+        predictor.rule = AnswerRule(0.0, 1.0, (0.0,) * 7, least, 0.8, 0.8, 0.5, 70)
         assert [predictor.predict_photo(image)[0].unsure for image in tiny.images[:20]] == [expected] * 20
-    predictor.threshold = None
+    predictor.rule = None
     assert not predictor.predict_photo(tiny.images[0])[0].unsure and max(confident) <= 1
 
 

@@ -1,8 +1,11 @@
 """What a network looked at: where a face's pixels speak for a label, and which training faces are closest to it.
 
-Two maps by captum, both of the label's probability: Grad-CAM (Selvaraju et al., 2017), coarse and quick, from the last
-convolution's activations; and occlusion (Zeiler and Fergus, 2014), slower and closer to the truth, since each patch
-really is covered. Neither says why a label is right.
+Three maps by captum, all of the label's probability. Occlusion (Zeiler and Fergus, 2014) covers one patch after the other
+and watches the probability fall. Integrated gradients (Sundararajan et al., 2017) let the crop emerge from its mean grey
+and add up what each pixel's change does on the way. LayerCAM (Jiang et al., 2021) reads the activations of the layers, each
+place weighted by its own gradient; Grad-CAM, from which it comes, weights all places of a channel alike, which says nothing
+of networks that end in a layer with weights of its own for each place, as the study's do. `benchmarks/explanations.py` holds each
+against covering at random. None says why a label is right.
 """
 
 from __future__ import annotations
@@ -10,18 +13,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from captum.attr import LayerGradCam, Occlusion
+from captum.attr import IntegratedGradients, LayerGradientXActivation, Occlusion
 from torch import nn
 from torch.nn import functional
 
 from fer.checkpoint import Checkpoint
 from fer.evaluate import Scorer
 
-METHODS = ("occlusion", "grad-cam")
 _PATCH, _STEP = 10, 4  # pixels: what occlusion covers at a time, and how far it moves
+_STEPS = 24  # between grey and the crop, for integrated gradients
+_BLUR = 1.0  # pixels, standard deviation: single pixels of integrated gradients are noise to the eye
 _BATCH = 256
 
 
@@ -33,8 +39,7 @@ def explain(scorer: Scorer, crop: np.ndarray, label: int, method: str = "occlusi
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
-    work = _occlusion if method == "occlusion" else _grad_cam
-    maps = [_scaled(work(checkpoint, crop, label)) for checkpoint in scorer.checkpoints]
+    maps = [_scaled(METHODS[method](checkpoint, crop, label)) for checkpoint in scorer.checkpoints]
     return _scaled(np.mean(maps, axis=0))
 
 
@@ -93,25 +98,38 @@ def features(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
     return functional.normalize(seen[0].flatten(1).float(), dim=1).numpy()
 
 
-def _grad_cam(checkpoint: Checkpoint, crop: np.ndarray, label: int) -> np.ndarray:
+def _layer_cam(checkpoint: Checkpoint, crop: np.ndarray, label: int) -> np.ndarray:
     model, inputs = checkpoint.model.eval(), _inputs(checkpoint, crop)
     with torch.enable_grad():
-        cam = LayerGradCam(model, _last_convolution(model, inputs)).attribute(inputs.requires_grad_(), target=label)
-    heat = functional.interpolate(cam.detach().float(), size=crop.shape, mode="bilinear", align_corners=False)
-    return heat[0, 0].numpy()
+        cam = LayerGradientXActivation(lambda x: model(x).log_softmax(dim=1), _layers(model, inputs))
+        parts = cam.attribute(inputs, target=label)
+    heats = []
+    for part in parts:
+        places = part.detach().float().clamp(min=0).sum(dim=1, keepdim=True)
+        heat = functional.interpolate(places, size=crop.shape, mode="bilinear", align_corners=False)
+        heats.append(_scaled(heat[0, 0].numpy()))
+    return np.mean(heats, axis=0)
+
+
+def _integrated_gradients(checkpoint: Checkpoint, crop: np.ndarray, label: int) -> np.ndarray:
+    model, inputs = checkpoint.model.eval(), _inputs(checkpoint, crop)
+    with torch.enable_grad():
+        heat = IntegratedGradients(lambda x: model(x).softmax(dim=1)).attribute(
+            inputs, baselines=_grey(inputs), target=label, n_steps=_STEPS, method="riemann_middle"
+        )
+    return cv2.GaussianBlur(heat[0].detach().sum(dim=0).float().numpy(), (0, 0), _BLUR)
 
 
 def _occlusion(checkpoint: Checkpoint, crop: np.ndarray, label: int) -> np.ndarray:
     model, inputs = checkpoint.model.eval(), _inputs(checkpoint, crop)
     channels = inputs.shape[1]
-    grey = inputs.mean(dim=(2, 3), keepdim=True).expand_as(inputs)  # covered with the crop's own mean
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # patches at the border are smaller, and it says so each time
         heat = Occlusion(lambda x: model(x).softmax(dim=1)).attribute(
             inputs,
             sliding_window_shapes=(channels, _PATCH, _PATCH),
             strides=(channels, _STEP, _STEP),
-            baselines=grey,
+            baselines=_grey(inputs),
             target=label,
             perturbations_per_eval=64,
         )
@@ -124,26 +142,33 @@ def _inputs(checkpoint: Checkpoint, crop: np.ndarray) -> torch.Tensor:
     return checkpoint.preprocess(torch.from_numpy(crop.copy())[None]).contiguous()
 
 
-def _last_convolution(model: nn.Module, inputs: torch.Tensor) -> nn.Module:
-    """The last convolution that the inputs pass, or the widest block that ends with it and keeps its map's size."""
-    passed: list[tuple[nn.Module, tuple[int, ...]]] = []
-    handles = [
-        m.register_forward_hook(lambda module, _in, out: passed.append((module, tuple(out.shape))))
-        for m in model.modules()
-    ]
+def _grey(inputs: torch.Tensor) -> torch.Tensor:
+    """The crop's own mean everywhere: what covering puts in a pixel's place."""
+    return inputs.mean(dim=(2, 3), keepdim=True).expand_as(inputs)
+
+
+def _layers(model: nn.Module, inputs: torch.Tensor) -> list[nn.Module]:
+    """The last module that puts out maps of each size, from 4 pixels on."""
+    last: dict[tuple[int, ...], nn.Module] = {}
+
+    def seen(module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        if output.ndim == 4 and min(output.shape[2:]) >= 4:
+            last[tuple(output.shape[2:])] = module
+
+    handles = [m.register_forward_hook(seen) for m in model.modules()]
     try:
         with torch.inference_mode():
             model(inputs)
     finally:
         for handle in handles:
             handle.remove()
-    place = max(i for i, (module, _shape) in enumerate(passed) if isinstance(module, nn.Conv2d))
-    conv, shape = passed[place]
-    around = [m for m, s in passed[place:] if len(s) == 4 and s[2:] == shape[2:] and conv in set(m.modules())]
-    return around[-1]
+    return list(last.values())
 
 
 def _scaled(heat: np.ndarray) -> np.ndarray:
     positive = np.maximum(heat, 0).astype(np.float32)
     top = positive.max()
     return positive / top if top > 0 else positive
+
+
+METHODS = {"occlusion": _occlusion, "integrated-gradients": _integrated_gradients, "layer-cam": _layer_cam}

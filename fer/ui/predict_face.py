@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # these import torch
     from fer.predict import FacePrediction, Predictor
 
 _CLOSEST = 6
+_MAPS = ("Occlusion", "Integrated gradients", "LayerCAM")  # in the order of `explain.METHODS`
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _bars(opinion: Opinion, *, key: str) -> None:
 
 
 def _explanation(opinion: Opinion, key: str) -> None:
-    """Two maps over the crop, worked out when asked for and kept with the session."""
+    """Three maps over the crop, worked out when asked for and kept with the session."""
     if not st.toggle("What it looked at", key=f"why-{key}"):
         return
     face, kept = opinion.face, st.session_state.setdefault("predict-why", {})
@@ -85,13 +86,11 @@ def _explanation(opinion: Opinion, key: str) -> None:
         if len(kept) >= 50:
             kept.clear()
         kept[opinion.predictor, face.crop.tobytes()] = found
-    columns = st.columns(2)
-    titles = ("Occlusion", "Grad-CAM")
-    for column, title, heat in zip(columns, titles, found, strict=True):
+    for column, title, heat in zip(st.columns(len(_MAPS)), _MAPS, found, strict=True):
         column.image(heat_over(face.crop, heat), width=192, alt=f"{title}: what speaks for {face.label}, over the crop")
-        column.caption(f"{title}")
+        column.caption(title)
     st.caption(
-        f"Yellow is what speaks most for *{plain(face.label)}*. **Occlusion** covers one part after the other and watches the probability fall; **Grad-CAM** reads the last convolution, coarsely. Neither says that the label is right."
+        f"Yellow is what speaks most for *{plain(face.label)}*. **Occlusion** covers one part after the other and watches the probability fall. **Integrated gradients** let the face emerge from grey and add up what each pixel does to the probability. **LayerCAM**, a finer Grad-CAM, reads the network's layers, coarsely. None says that the label is right."
     )
 
 

@@ -35,12 +35,13 @@ def label_probs(scorer: Scorer, crops: np.ndarray, labels: np.ndarray) -> np.nda
     return softmax(scorer.logits(torch.from_numpy(crops)))[np.arange(len(labels)), labels]
 
 
-def test_deleting_what_ranks_highest_costs_more_than_deleting_at_random(scorer, tiny):
+@pytest.mark.parametrize("method", METHODS)
+def test_deleting_what_ranks_highest_costs_more_than_deleting_at_random(scorer, tiny, method):
     crops = tiny.images[140:175]
     labels = softmax(scorer.logits(torch.from_numpy(crops))).argmax(axis=1)
     before = label_probs(scorer, crops, labels)
     rng = np.random.default_rng(0)
-    chosen = np.stack([covered(c, explain(scorer, c, int(k))) for c, k in zip(crops, labels, strict=True)])
+    chosen = np.stack([covered(c, explain(scorer, c, int(k), method)) for c, k in zip(crops, labels, strict=True)])
     chance = np.stack([covered(c, rng.random((48, 48))) for c in crops])
     blocks = np.stack([covered(c, np.kron(rng.random((12, 12)), np.ones((4, 4)))) for c in crops])
     drop = (before - label_probs(scorer, chosen, labels)).mean()
@@ -71,7 +72,7 @@ def test_every_network_can_be_explained(name, method):
 def test_torchvisions_networks_can_be_explained(name):
     crop = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
     scorer = random_scorer(name, input_side=96)
-    heat = explain(scorer, crop, 3, "grad-cam")
+    heat = explain(scorer, crop, 3, "layer-cam")
     assert heat.shape == (48, 48) and np.isfinite(heat).all()
     assert np.linalg.norm(features(scorer.checkpoints[0], crop[None])[0]) == pytest.approx(1, abs=1e-3)
 

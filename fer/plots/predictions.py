@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 
@@ -89,6 +90,42 @@ def boxed(photo: np.ndarray, boxes: Sequence[tuple[int, int, int, int]]) -> Imag
         if box[2:] != (photo.shape[1], photo.shape[0]):
             _draw_box(draw, [v * scale for v in box], str(number), line)
     return view
+
+
+def board(view: bytes, size: tuple[int, int], shown: tuple[int, int]) -> go.Figure:
+    """A photo on which a box can be drawn with the mouse; what is selected is in the photo's own pixels, y downwards.
+
+    view: the photo as JPEG; size: its width and height in its own pixels; shown: those on the screen.
+    """
+    width, height = size
+    corners = go.Scatter(  # plotly tells of a selection only where there is a point to select
+        x=[0, width], y=[0, height], mode="markers", marker={"opacity": 0}, hoverinfo="skip", showlegend=False
+    )
+    figure = go.Figure(corners)
+    figure.add_layout_image(
+        source="data:image/jpeg;base64," + base64.b64encode(view).decode(),
+        xref="x",
+        yref="y",
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        sizing="stretch",
+        layer="below",
+    )
+    figure.update_xaxes(range=[0, width], visible=False, fixedrange=True, constrain="domain")
+    figure.update_yaxes(
+        range=[height, 0], visible=False, fixedrange=True, scaleanchor="x", constrain="domain", constraintoward="top"
+    )
+    line = {"color": _BOX, "width": 3}
+    return figure.update_layout(
+        width=shown[0],
+        height=shown[1],
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        dragmode="select",
+        newselection={"line": line},
+        activeselection={"fillcolor": _BOX, "opacity": 0.2},
+    )
 
 
 def annotated(

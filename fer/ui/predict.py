@@ -26,7 +26,7 @@ from fer.data.sample import draw_face
 from fer.errors import ImageError
 from fer.images import EXTENSIONS, read_photo
 from fer.photos import MAX_ZIP_BYTES, Photo, is_zip, unzip
-from fer.plots.predictions import annotated, boxed, says
+from fer.plots.predictions import annotated, board, boxed, says
 from fer.results import as_csv, harmless_rows, result_rows
 from fer.runs import Run, RunStore, by_merit
 from fer.ui.frame import plain
@@ -351,7 +351,10 @@ def show(predictors: Sequence[Predictor], photo: Sent, found: Answer) -> None:
         return
     left, right = st.columns(2, gap="medium")
     with left:
-        st.image(found.view, width=_view_width(found), alt=_photo_alt(found))
+        if _hand_box(photo):
+            _show_board(photo, found)
+        else:
+            st.image(found.view, width=_view_width(found), alt=_photo_alt(found))
         st.caption(f"{found.width:,} x {found.height:,} pixels. {_count(found)}.")
         _offer_box(photo, found)
         if found.faces:
@@ -397,7 +400,7 @@ def _offer_whole(photo: Sent, found: Answer) -> None:
 
 
 def _offer_box(photo: Sent, found: Answer) -> None:
-    """Sliders for a square set by hand; the photo shows it as it is moved."""
+    """A square set by hand, by sliders or drawn on the photo, which shows it as it is moved."""
     if (found.width, found.height) == (48, 48) or st.session_state.get(_whole_key(photo)):
         return
     by_hand = st.toggle(
@@ -410,6 +413,7 @@ def _offer_box(photo: Sent, found: Answer) -> None:
     side, left, top = _hand_keys(photo)
     shorter = min(found.width, found.height)
     if by_hand and shorter > 1:
+        st.caption("Draw a box around the face on the photo, or move these.")
         st.slider("Side of the square, pixels", 1, shorter, key=side)
         st.slider("From the left, pixels", 0, found.width - 1, key=left)
         st.slider("From the top, pixels", 0, found.height - 1, key=top)
@@ -422,6 +426,41 @@ def _start_box(photo: Sent, found: Answer) -> None:
     x, y, width, height = found.faces[0].box if found.faces else middle
     for key, value in zip(_hand_keys(photo), (max(1, min(shorter, max(width, height))), x, y), strict=True):
         st.session_state[key] = value
+
+
+def _show_board(photo: Sent, found: Answer) -> None:
+    """The photo to draw a box on. The box that is set is in the picture itself, so each box is a board of its own."""
+    width = _view_width(found)
+    key = f"board-{photo.key}-{'-'.join(str(v) for v in _hand_box(photo) or ())}"
+    st.plotly_chart(
+        board(found.view, (found.width, found.height), (width, round(width * found.height / found.width))),
+        width=width,
+        theme=None,
+        key=key,
+        config={"displayModeBar": False},
+        alt=_photo_alt(found),
+        on_select=partial(_take_drawn, key, photo, found),
+        selection_mode=("box",),
+    )
+
+
+def _take_drawn(key: str, photo: Sent, found: Answer) -> None:
+    drawn = st.session_state[key].selection.box
+    if drawn:
+        left, top, side = drawn_square(drawn[-1]["x"], drawn[-1]["y"], found.width, found.height)
+        for name, value in zip(_hand_keys(photo), (side, left, top), strict=True):
+            st.session_state[name] = value
+
+
+def drawn_square(x: Sequence[float], y: Sequence[float], width: int, height: int) -> tuple[int, int, int]:
+    """Left, top and side of the square inside the photo that a drawn box means: as long as its longer side, around its middle.
+
+    x, y: the box's two ends each, in pixels of the photo, in any order.
+    """
+    side = round(max(abs(x[1] - x[0]), abs(y[1] - y[0])))
+    side = max(1, min(side, width, height))
+    left, top = (round((ends[0] + ends[1] - side) / 2) for ends in (x, y))
+    return max(0, min(left, width - side)), max(0, min(top, height - side)), side
 
 
 def _hand_box(photo: Sent) -> tuple[int, int, int] | None:

@@ -281,10 +281,19 @@ def test_a_box_set_by_hand_is_judged(open_page, finished_run, tiny) -> None:
     toggle(at, "Set the box by hand").set_value(True).run()
     for label, value in (("Side", 48), ("From the left", 100), ("From the top", 50)):
         next(s for s in at.slider if s.label.startswith(label)).set_value(value).run()
-    assert not at.exception and charts(at) == 1
+    assert not at.exception and charts(at) == 2, "the photo to draw on, and the bars"
     expected = Predictor("done").predict(tiny.images[150])[0]
     row = at.dataframe[0].value.iloc[0]
     assert [row[c] / 100 for c in CLASSES] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_drawn_box_is_the_square_around_its_middle_inside_the_photo() -> None:
+    assert parts.drawn_square([100, 148], [50, 90], 300, 200) == (100, 46, 48)
+    assert parts.drawn_square([148.4, 99.8], [98, 50], 300, 200) == (100, 50, 49), "drawn from any corner"
+    assert parts.drawn_square([-20, 40], [-30, 10], 300, 200) == (0, 0, 60)
+    assert parts.drawn_square([280, 320], [190, 230], 300, 200) == (260, 160, 40)
+    assert parts.drawn_square([0, 300], [0, 200], 300, 200) == (50, 0, 200)
+    assert parts.drawn_square([7, 7], [9, 9], 300, 200) == (6, 8, 1)
 
 
 def test_below_the_threshold_the_page_says_unsure(open_page, finished_run, tiny) -> None:
@@ -314,9 +323,9 @@ def test_what_it_looked_at_and_the_closest_training_faces(open_page, finished_ru
     at = upload(open_page("predict"), ("a.png", encode(tiny.images[150])))
     before = len(at.image)
     toggle(at, "What it looked at").set_value(True).run()
-    assert not at.exception and len(at.image) == before + 2 and "Occlusion" in said(at)
+    assert not at.exception and len(at.image) == before + 3 and "Occlusion" in said(at)
     toggle(at, "The closest training faces").set_value(True).run()
-    assert not at.exception and len(at.image) == before + 8
+    assert not at.exception and len(at.image) == before + 9
 
 
 def test_many_photos_can_be_stopped_and_gone_on_with(open_page, finished_run, tiny) -> None:

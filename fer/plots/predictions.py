@@ -122,6 +122,8 @@ def board(view: bytes, size: tuple[int, int], shown: tuple[int, int]) -> go.Figu
         width=shown[0],
         height=shown[1],
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
         dragmode="select",
         newselection={"line": line},
         activeselection={"fillcolor": _BOX, "opacity": 0.2},

@@ -44,6 +44,7 @@ _TYPES = [ending[1:] for ending in EXTENSIONS]
 _MOST_CARDS = 12  # faces of one photo shown in full; all of them are in the table
 _PHOTOS_A_PAGE = 5
 _VIEW_WIDTH, _VIEW_HEIGHT = 640, 560  # pixels on the screen, at most
+_BOARD_WIDTH = 470  # what a column of a wide page has: a figure that must shrink keeps its height, and leaves a gap
 _ANSWERS, _ZIPS, _STOPPED = "predict-answers", "predict-zips", "predict-stopped"
 
 
@@ -430,7 +431,7 @@ def _start_box(photo: Sent, found: Answer) -> None:
 
 def _show_board(photo: Sent, found: Answer) -> None:
     """The photo to draw a box on. The box that is set is in the picture itself, so each box is a board of its own."""
-    width = _view_width(found)
+    width = min(_view_width(found), _BOARD_WIDTH)
     key = f"board-{photo.key}-{'-'.join(str(v) for v in _hand_box(photo) or ())}"
     st.plotly_chart(
         board(found.view, (found.width, found.height), (width, round(width * found.height / found.width))),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer.data.dataset import CLASSES
-from fer.plots.predictions import bars_alt, boxed, enlarged, looks, probability_bars
+from fer.plots.predictions import bars_alt, board, boxed, enlarged, looks, probability_bars
 
 PROBS = {"angry": 0.1, "happy": 0.8996, "sad": 0.0005}
 
@@ -74,3 +74,12 @@ def test_boxes_at_the_edge_and_tiny_ones_are_drawn(box: tuple[int, int, int, int
 def test_an_enlarged_crop_shows_its_own_pixels() -> None:
     crop = np.random.default_rng(0).integers(0, 255, (48, 48), dtype=np.uint8)
     assert (np.asarray(enlarged(crop))[::4, ::4] == crop).all()
+
+
+def test_a_box_is_drawn_in_the_photos_own_pixels():
+    figure = board(b"jpeg", (4000, 3000), (400, 300))
+    assert figure.layout.xaxis.range == (0, 4000) and figure.layout.yaxis.range == (3000, 0), "y goes down"
+    assert figure.layout.yaxis.scaleanchor == "x", "a narrow place shrinks the photo and does not squeeze it"
+    image = figure.layout.images[0]
+    assert (image.x, image.y, image.sizex, image.sizey) == (0, 0, 4000, 3000)
+    assert image.source == "data:image/jpeg;base64,anBlZw==" and figure.layout.dragmode == "select"

@@ -53,7 +53,11 @@ def main() -> None:
                 print("killed", flush=True)
         cluster.shutdown()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(50):  # Ray's last processes still write while they end
+            shutil.rmtree(folder, ignore_errors=True)
+            if not os.path.exists(folder):
+                break
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -209,6 +209,7 @@ def worker() -> None:
     access.require("serving the queue")
     from fer import jobs
 
+    jobs.step_aside()
     trained = jobs.work(RunStore())
     print(f"worker: {trained} run{'' if trained == 1 else 's'} trained", flush=True)
 

@@ -46,6 +46,7 @@ _CORES_A_RUN = 8  # more gain little: the networks are small
 _STOP_SECONDS = 60.0  # that a run has to save after a request to stop, before it is killed
 _DEATH_SECONDS = 10.0  # within which a killed process lets go of its lock
 _LOOK_SECONDS = 0.2
+_NICE = 10  # of 19: about a tenth of a core that others want whole
 _START = ("runs", "start")  # the command that trains one run, before the run's id
 _IDLE_SECONDS = 1.0
 _CLUSTER_SECONDS = 2.0  # between two looks at a Ray cluster
@@ -312,6 +313,18 @@ def ensure_worker(store: RunStore) -> None:
             f"The worker could not be started: {error}. Start it yourself with: python -m fer worker"
         ) from error
     _STARTED[:] = [w for w in _STARTED if w.poll() is None] + [worker]
+
+
+def step_aside() -> None:
+    """Let this process and those that it starts have what the others leave of the cores, so that the pages stay quick while
+    something trains; a machine that does nothing else trains as fast as before.
+
+    Linux shares its cores out among sessions first, so a session of one's own is made nice as a whole.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no nice
+        os.nice(_NICE)
+        if os.getsid(0) == os.getpid():  # not in somebody's terminal
+            Path("/proc/self/autogroup").write_text(str(_NICE))
 
 
 def work(store: RunStore, *, linger_seconds: float = 2.0) -> int:

@@ -135,7 +135,13 @@ def faint_text(dark: bool) -> str:
 
 
 def styled(figure: go.Figure, *, dark: bool, height: int = 360, legend: bool = True) -> go.Figure:
-    """The figure in the common look; height in pixels. Returns the same figure."""
+    """The figure in the common look; height in pixels. What the figure sets itself stays. Returns the same figure."""
+    return figure.update_layout(template=_template(dark), height=height, showlegend=legend)
+
+
+@cache
+def _template(dark: bool) -> go.layout.Template:
+    """The common look. A template is checked by plotly once, not with every figure."""
     axis = {
         "gridcolor": faint(dark),
         "linecolor": faint(dark),
@@ -145,18 +151,16 @@ def styled(figure: go.Figure, *, dark: bool, height: int = 360, legend: bool = T
     }
     surface = "#1a232d" if dark else "#ffffff"
     page = "#10161d" if dark else "#ffffff"  # the themes' own, so that a picture saved from the figure can be read
-    figure.update_layout(
-        template="none",
-        height=height,
-        paper_bgcolor=page,
-        plot_bgcolor=page,
-        font={"family": '"Source Sans", Helvetica, Arial, sans-serif', "size": 14, "color": ink(dark)},
-        margin={"l": 56, "r": 16, "t": 40, "b": 48},
-        hoverlabel={"bgcolor": surface, "font": {"color": ink(dark), "size": 13}, "bordercolor": faint(dark)},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": faint_text(dark), "activecolor": ink(dark)},
-        showlegend=legend,
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0, "title": {"text": ""}},
+    return go.layout.Template(
+        layout={
+            "paper_bgcolor": page,
+            "plot_bgcolor": page,
+            "font": {"family": '"Source Sans", Helvetica, Arial, sans-serif', "size": 14, "color": ink(dark)},
+            "margin": {"l": 56, "r": 16, "t": 40, "b": 48},
+            "hoverlabel": {"bgcolor": surface, "font": {"color": ink(dark), "size": 13}, "bordercolor": faint(dark)},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": faint_text(dark), "activecolor": ink(dark)},
+            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
+            "xaxis": axis,
+            "yaxis": axis,
+        }
     )
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    return figure

@@ -2,6 +2,6 @@
 
 import gc
 
-# Streamlit collects all garbage after each run of a script. What Python collects of its own accord in between takes a fifth
-# of a page's first run, which loads modules and reads the store, and finds nearly nothing.
-gc.set_threshold(50_000, 20, 1_000)
+# Figures refer to themselves, so garbage must be looked for; but not as often as Python does, which takes a fifth of a page's first
+# run, and not after each run of a script, as Streamlit does where .streamlit/config.toml does not forbid it.
+gc.set_threshold(50_000, 10, 5)

@@ -29,7 +29,7 @@ from fer.plots.evaluation import (
 )
 from fer.runs import TTA, Run, RunStore, by_merit
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import load_dataset, shown
+from fer.ui.loaders import load_dataset, remembered, shown
 from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label, table, whole_report
 from fer.verdicts import SavedLogits, read_logits, verdicts
 
@@ -257,7 +257,8 @@ def _confusion(pairs: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
         st.caption(f"{plain(names[0])} minus {plain(names[1])}, in {unit}: with a plus, the first says so more often.")
         alt = f"Difference of two confusion matrices, {names[0]} minus {names[1]}."
     else:
-        figure = confusion_heatmap(matrix, classes, view=view, dark=dark())
+        key = ("confusion", matrix.tobytes(), tuple(classes), view, dark())
+        figure = remembered(key, lambda: confusion_heatmap(matrix, classes, view=view, dark=dark()))
         if len(pairs) > 1:
             st.caption(f"Of {plain(run.name)}.")
     event = chart(figure, key="confusion", alt=alt, on_select="rerun")

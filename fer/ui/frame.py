@@ -103,14 +103,13 @@ def frame(name: str) -> Iterator[tuple[RunStore, list[Run]]]:
 
 
 def _spare_the_collector(name: str) -> None:
-    """Take what a page's first run has left, its modules and the runs it read, out of the garbage collector's sight.
-
-    Streamlit collects after every run of a script and of a fragment, and going through all that each time takes longer
-    than most pages do. It has just done so when the second run begins, so no garbage is kept. What nobody refers to any
-    more is freed as before.
+    """Take what a page's first run has left, its modules and the runs it read, out of the garbage collector's sight: going
+    through all that takes longer than most pages do. What nobody refers to any more is freed as before, save for rings,
+    so those are collected first.
     """
     _VISITS[name] += 1
     if _VISITS[name] == 2:
+        gc.collect()
         gc.freeze()
         atexit.register(gc.unfreeze)  # so that what is still there at the end is taken down in order
 

@@ -36,7 +36,7 @@ def shown(runs: Iterable[Run], *, archived: bool = False) -> list[Run]:
 
 _REMEMBERED: OrderedDict[Hashable, Any] = OrderedDict()
 _REMEMBERED_LOCK = threading.Lock()
-_MOST_REMEMBERED = 96
+_MOST_REMEMBERED = 200
 
 
 def remembered(key: Hashable, work: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ import streamlit as st
 from fer.data.dataset import Dataset, prepared
 from fer.plots.predictions import bars_alt, enlarged, heat_over, looks, probability_bars
 from fer.ui.frame import dark, plain
-from fer.ui.loaders import load_dataset
+from fer.ui.loaders import load_dataset, remembered
 from fer.ui.parts import chart, percent
 
 if TYPE_CHECKING:  # these import torch
@@ -68,7 +68,9 @@ def how_often_right(opinion: Opinion) -> str:
 
 
 def _bars(opinion: Opinion, *, key: str) -> None:
-    chart(probability_bars(opinion.face.probs, dark=dark()), key=key, alt=bars_alt(opinion.face.probs))
+    probs = opinion.face.probs
+    figure = remembered(("bars", tuple(probs.items()), dark()), lambda: probability_bars(probs, dark=dark()))
+    chart(figure, key=key, alt=bars_alt(probs))
 
 
 # --- what it looked at

@@ -17,7 +17,7 @@ from fer.recipes import RECIPES, changes_from
 from fer.ui.augmented import augmented_batch, is_augmented
 from fer.ui.frame import dark, plain
 from fer.ui.launch import Plan
-from fer.ui.loaders import await_core_json, core_json_soon, load_dataset
+from fer.ui.loaders import await_core_json, core_json_soon, load_dataset, remembered
 from fer.ui.parts import chart, table
 from fer.ui.train_form import label, shown_value
 
@@ -175,7 +175,8 @@ def _draw_network(model: dict[str, Any]) -> None:
     )
     if model.get("description"):
         st.caption(plain(model["description"]))
-    chart(network_picture(model, dark=dark()), key="network", alt=network_alt(model))
+    picture = remembered(("network", repr(model), dark()), lambda: network_picture(model, dark=dark()))
+    chart(picture, key="network", alt=network_alt(model))
     st.caption(
         "At each box: what it does, its output as channels x height x width, and its parameters. A box is as high as the map and as wide as the number of channels asks."
     )

@@ -671,3 +671,17 @@ def test_ctrl_c_on_the_worker_lets_the_training_save(store, make_run):
             worker.wait()
     assert store.get("long").state == "stopped"
     assert (store.folder("long") / "resume.pt").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="Windows has no nice")
+def test_a_worker_leaves_the_cores_to_others():
+    code = "import os; from fer.jobs import step_aside; step_aside(); print(os.nice(0))"
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=True,
+    )
+    assert int(said.stdout) == os.nice(0) + 10

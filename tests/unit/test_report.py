@@ -106,7 +106,7 @@ def test_charts_hold_the_runs_figures_in_both_themes(study: Comparison) -> None:
         t for t in charts["top1"]["light"]["data"] if t.get("mode") == "lines+markers" and t["name"] == "step-decay"
     )
     assert max(line["y"]) == pytest.approx(100 * study.groups[1].runs[0].best["val_top1"])
-    inks = {charts["loss"][mode]["layout"]["font"]["color"] for mode in ("light", "dark")}
+    inks = {charts["loss"][mode]["layout"]["template"]["layout"]["font"]["color"] for mode in ("light", "dark")}
     assert len(inks) == 2
     assert sum(k == "aria-label" and "Loss (cross entropy) against epoch" in v for k, v in seen(page).attributes) == 1
 

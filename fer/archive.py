@@ -153,7 +153,7 @@ def _check(folder: Path, run_id: str) -> None:
     for name in ("model.json", "checksums.json", "report.json", "report-local.json"):
         if (folder / name).exists() and not isinstance(_json(folder / name), dict):
             raise RunError(f"{run_id}/{name} in the zip is damaged. Nothing was imported.")
-    status = {k: v for k, v in run.status.items() if k not in ("worker", "turn", "reserved")}
+    status = {k: v for k, v in run.status.items() if k not in ("worker", "turn", "reserved", "ray")}
     if status["state"] in ACTIVE or status["state"] not in ("stopped", "finished", "failed"):
         status.update(state="stopped", error="It was exported before its end. Resume trains it from its start here.")
     write_json_atomic(folder / "status.json", {**status, "imported": time.time()})

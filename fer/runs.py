@@ -64,7 +64,7 @@ _RAY_KINDS = {"address": str, "job": str, "cpus": int, "gpus": int | float, "mem
 _NOTE_KINDS = {"name": str, "tags": list, "note": str, "pinned": bool, "archived": bool}
 _RESERVED_SECONDS = 60.0
 _SILENT_SECONDS = (
-    60.0  # a trainer writes its status each second; on a cluster whose storage has no locks that is all one hears
+    60.0  # a trainer writes its status each second; where a cluster's storage has no locks that is all one hears
 )
 TRASH = ".trash"
 _REPORT_FILES = ("report.json", "report-local.json")  # the second for what is made of a shipped run

@@ -68,12 +68,17 @@ def test_a_run_that_had_not_ended_arrives_as_stopped_and_can_be_trained(
     store, make_run, elsewhere, tmp_path, monkeypatch
 ):
     make_run("live", train__epochs=1)
-    store.write_status("live", {"state": "running", "worker": "there"})
+    cluster = {"address": "http://elsewhere:8265", "job": "a", "cpus": 2, "gpus": 0, "memory_gib": 2}
+    store.write_status("live", {"state": "running", "worker": "there", "ray": cluster})
     with hold(store.root / "live" / "run.lock"):
         pack(store, ["live"], tmp_path / "live.zip")
     take_in(elsewhere, tmp_path / "live.zip")
     run = elsewhere.get("live")
-    assert (run.state, run.status.get("worker")) == ("stopped", None)
+    assert (run.state, run.status.get("worker"), run.on_ray) == (
+        "stopped",
+        None,
+        None,
+    )  # a zip names no address to talk to
     elsewhere.requeue("live")
     assert fit(elsewhere, "live").state == "finished"
 

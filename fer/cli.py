@@ -1131,7 +1131,7 @@ def _print_comparison(of: Any) -> None:
 def _row(run: Run) -> list[str]:
     return [
         run.id if run.name == run.id else f"{run.id} ({run.name})",
-        f"{run.state}, damaged" if run.problems and run.state != "broken" else run.state,
+        run.state_in_words,
         run.data_name,
         f"{len(run.metrics)}/{run.epochs}",
         f"{run.best['val_top1']:.2%} (epoch {run.best['epoch']})" if run.best else "-",

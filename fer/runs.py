@@ -201,6 +201,11 @@ class Run:
         return found if isinstance(found, str) else None
 
     @property
+    def state_in_words(self) -> str:
+        """The state, and that something of the folder is damaged where it is: 'finished, damaged'."""
+        return f"{self.state}, damaged" if self.problems and self.state != "broken" else self.state
+
+    @property
     def on_ray(self) -> Mapping[str, Any] | None:
         """Where on a Ray cluster it was launched and what it asks for there, see `fer.cluster`; None for this machine's own."""
         return self.status.get("ray")

@@ -95,35 +95,29 @@ def make_run(store: RunStore, tiny: Dataset) -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one run 'done', trained to its end on 'tiny', beside its data folder. To be copied, not changed."""
-    from fer.jobs import create_run
-    from fer.train import fit
-
-    root = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FER_RUNS_DIR", str(root / "runs"))
-        patch.setenv("FER_DATA_DIR", str(root / "data"))
-        dataset.save(draw_blobs())
-        store = RunStore()
-        create_run(store, tiny_config(), recipe="baseline", run_id="done")
-        fit(store, "done")
-    return root
+    return _train_done(tmp_path_factory.mktemp("trained"), tiny_config(), "baseline")
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one finished run 'done' of a very small network. To be copied, not changed."""
+    config = tiny_config(model__name="compact", model__channels="grey", model__width=0.25, train__epochs=2)
+    return _train_done(tmp_path_factory.mktemp("small"), config, None) / "runs"
+
+
+def _train_done(root: Path, config: Config, recipe: str | None) -> Path:
+    """Train a run 'done' in `root/runs`, its data in `root/data`; returns root."""
     from fer.jobs import create_run
     from fer.train import fit
 
-    root = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_RUNS_DIR", str(root / "runs"))
         patch.setenv("FER_DATA_DIR", str(root / "data"))
         dataset.save(draw_blobs())
-        config = tiny_config(model__name="compact", model__channels="grey", model__width=0.25, train__epochs=2)
-        create_run(RunStore(), config, recipe=None, run_id="done")
-        fit(RunStore(), "done")
-    return root / "runs"
+        store = RunStore()
+        create_run(store, config, recipe=recipe, run_id="done")
+        fit(store, "done")
+    return root
 
 
 @pytest.fixture

@@ -71,8 +71,7 @@ def state_badge(state: str) -> None:
 
 def state_cell(run: Run) -> str:
     """A state for a table's cell: its sign and word, and that something of the folder is damaged where it is."""
-    damaged = ", damaged" if run.problems and run.state != "broken" else ""
-    return f"{STATE_SIGNS[run.state]} {run.state}{damaged}"
+    return f"{STATE_SIGNS[run.state]} {run.state_in_words}"
 
 
 def run_label(run: Run) -> str:

@@ -20,7 +20,7 @@ from fer.device import resolve, torch_threads
 from fer.errors import DataError, NotAllowed, RunError
 from fer.files import write_atomic
 from fer.metrics import calibration, log_softmax, softmax, summarise
-from fer.models.inputs import Preprocess
+from fer.models.inputs import Preprocess, seen_side
 from fer.runs import TTA, Run, RunStore
 from fer.selective import fit_rule
 from fer.views import views
@@ -35,7 +35,8 @@ def compute_logits(model: nn.Module, preprocess: Preprocess, images: torch.Tenso
     The model is put into eval mode and stays there.
     """
     model.eval()
-    batches = [model(preprocess(batch)) for batch in images.split(_BATCH[images.device.type])]
+    side = seen_side(model, images.shape[-1])
+    batches = [model(preprocess(batch[:, :side, :side])) for batch in images.split(_BATCH[images.device.type])]
     return torch.cat(batches).float().cpu().numpy()
 
 

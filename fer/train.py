@@ -35,7 +35,7 @@ from fer.files import write_atomic, write_json_atomic
 from fer.metrics import cross_entropy, macro_f1, top1
 from fer.models import build_model
 from fer.models.cpu import fast_forward
-from fer.models.inputs import Preprocess, to_tensor
+from fer.models.inputs import Preprocess, seen_side, to_tensor
 from fer.models.summary import summarise as summarise_model
 from fer.models.transfer import Transfer, load_first_weights
 from fer.optim import build_optimizer, set_rate
@@ -80,7 +80,8 @@ class Learner:
     """A network with its optimizer: what one training step needs and changes. The run's loop and `fer.cost` share it.
 
     class_weights: (num_classes,) of the loss, or None where all count alike; mean: the running mean of the weights, or None;
-    fast: what computes the model's logits from uint8 images faster than the model does, or None.
+    fast: what computes the model's logits from uint8 images faster than the model does, or None; side: how many rows and
+    columns of a picture the network is given, those that it sees.
     """
 
     config: Config
@@ -92,6 +93,7 @@ class Learner:
     class_weights: torch.Tensor | None
     mean: nn.Module | None
     fast: Callable[[torch.Tensor], torch.Tensor] | None
+    side: int
 
     @classmethod
     def fresh(
@@ -119,6 +121,7 @@ class Learner:
             rarity(labels, num_classes).to(runtime.device) if config.train.balance == "loss" else None,
             copy.deepcopy(model).requires_grad_(False) if config.train.ema_decay else None,
             fast_forward(model, preprocess) if is_fast and runtime.device.type == "cpu" else None,
+            seen_side(model) if is_fast else 48,
         )
 
     @property
@@ -169,6 +172,7 @@ class Learner:
         return plain, (logits.argmax(1) == labels).sum()
 
     def _logits(self, images: torch.Tensor, share: float, partner: torch.Tensor | None) -> torch.Tensor:
+        images = images[:, : self.side, : self.side]
         if self.fast and partner is None:
             return self.fast(images)
         inputs = self.preprocess(images)

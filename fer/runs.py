@@ -387,7 +387,7 @@ class RunStore:
         key = f"{self.root}/{check_run_id(run_id)}"
         began = time.time_ns()
         try:
-            identities = tuple(_identity(f"{key}/{name}") for name in _RUN_FILES)
+            identities = tuple([_identity(f"{key}/{name}") for name in _RUN_FILES])
         except OSError:
             return self._read(run_id, shipped)  # which names what cannot be read
         with _CACHE_LOCK:
@@ -395,22 +395,26 @@ class RunStore:
         if known and known[0] == identities and known[1].shipped == (run_id in shipped):
             run = known[1]
         else:
-            run = self._read(run_id, shipped)
+            run = self._read(run_id, shipped, dict(zip(_RUN_FILES, identities, strict=True)), began)
             if not run.problems and all(_settled(i, began) for i in identities):
                 _keep(_RUNS, key, (identities, run))
         state = self._state(run.path, run.status, run.config)  # a lock's holder can go without a trace in any file
         return run if run.state == state else replace(run, state=state)
 
-    def _read(self, run_id: str, shipped: frozenset[str]) -> Run:
+    def _read(
+        self, run_id: str, shipped: frozenset[str], seen: Mapping[str, Identity] | None = None, began: int = 0
+    ) -> Run:
+        """seen: the identities of its files, looked at after `began` (ns), so that they need not be looked at again."""
         path = self.root / run_id
-        if not path.is_dir():
+        if not (seen and seen["config.json"]) and not path.is_dir():
             raise RunError(
                 f"There is no run '{run_id}' in {self.root}. See what there is with: python -m fer runs list"
             )
+        look = _looking(path, seen, began)
         problems: list[str] = []
-        record, config = _read_record(path, problems)
-        status = _read_status(path, problems)
-        rows, damaged = _cached(f"{path}/metrics.jsonl", _parse_metrics) or ((), "")
+        record, config = _read_record(look, problems)
+        status = _read_status(look, problems)
+        rows, damaged = look("metrics.jsonl", _parse_metrics) or ((), "")
         if damaged:
             problems.append(f"metrics.jsonl: {damaged} left out")
         return Run(
@@ -421,7 +425,7 @@ class RunStore:
             record=record,
             status=status,
             metrics=rows,
-            notes=_read_notes(path, problems),
+            notes=_read_notes(look, problems),
             shipped=run_id in shipped,
             problems=tuple(problems),
         )
@@ -607,7 +611,7 @@ class RunStore:
 
     def _check_unchanged(self, run: Run) -> None:
         """For the holder of its lock: somebody else may have started, stopped or queued it since it was looked at."""
-        now = _read_status(run.path, [])
+        now = _read_status(_looking(run.path), [])
         if now.get("state") != run.status.get("state"):
             raise RunError(f"Run '{run.id}' has just become {now.get('state')}. Look again before you change it.")
 
@@ -779,6 +783,10 @@ def is_locked(path: Path) -> bool:
 
 Identity = tuple[int, int, int] | None  # inode, time of change in ns, size; None: there is no such file
 
+# A file's name and what makes a value of its content, to that value.
+Look = Callable[[str, Callable[[bytes], Any]], Any]
+
+_NO_STATUS, _BAD_NOTES = "status.json is missing or damaged", "notes.json is damaged"
 _RUN_FILES = ("config.json", "status.json", "metrics.jsonl", "notes.json")
 _FILES: dict[str, tuple[Identity, Any]] = {}
 _RUNS: dict[str, tuple[tuple[Identity, ...], Run]] = {}
@@ -805,12 +813,20 @@ def _cached(path: str, parse: Callable[[bytes], Any]) -> Any:
     began = time.time_ns()
     try:
         identity = _identity(path)
-        if identity is None:
-            return None
-        with _CACHE_LOCK:
-            known = _FILES.get(path)
-        if known and known[0] == identity:
-            return known[1]
+    except OSError as error:
+        raise RunBroken(f"{path} cannot be read: {error.strerror}.") from error
+    return _version(path, parse, identity, began)
+
+
+def _version(path: str, parse: Callable[[bytes], Any], identity: Identity, began: int) -> Any:
+    """`parse(content)` of a file that had this identity after `began` (ns), done once; None where there is no file."""
+    if identity is None:
+        return None
+    with _CACHE_LOCK:
+        known = _FILES.get(path)
+    if known and known[0] == identity:
+        return known[1]
+    try:
         with open(path, "rb") as file:
             value = parse(file.read())
     except FileNotFoundError:
@@ -820,6 +836,16 @@ def _cached(path: str, parse: Callable[[bytes], Any]) -> Any:
     if _settled(identity, began):
         _keep(_FILES, path, (identity, value))
     return value
+
+
+def _looking(path: Path, seen: Mapping[str, Identity] | None = None, began: int = 0) -> Look:
+    """How to read the files of a run's folder; those that were just seen, after `began` (ns), are not looked at again."""
+
+    def look(name: str, parse: Callable[[bytes], Any]) -> Any:
+        file = f"{path}/{name}"
+        return _version(file, parse, seen[name], began) if seen else _cached(file, parse)
+
+    return look
 
 
 def _keep(cache: dict[str, Any], key: str, value: Any) -> None:
@@ -914,9 +940,9 @@ def _parse_record(content: bytes) -> tuple[Mapping[str, Any], Config | None, str
         return record, None, f"config.json: {error}"
 
 
-def _read_record(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], Config | None]:
+def _read_record(look: Look, problems: list[str]) -> tuple[Mapping[str, Any], Config | None]:
     try:
-        parsed = _cached(f"{path}/config.json", _parse_record)
+        parsed = look("config.json", _parse_record)
     except RunBroken as error:
         parsed = ({}, None, str(error))
     record, config, problem = parsed or ({}, None, "config.json is missing")
@@ -925,36 +951,50 @@ def _read_record(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], Co
     return record, config
 
 
-def _read_status(path: Path, problems: list[str]) -> Mapping[str, Any]:
-    status = _read_json(f"{path}/status.json")
-    if isinstance(status, dict) and isinstance(status.get("state"), str):
-        odd = [k for k in _STATUS_NUMBERS if not isinstance(status.get(k, 0), int | float)]
-        if odd:
-            problems.append(f"status.json: {', '.join(odd)} left out, which should be a number")
-        ray = status.get("ray")
-        if "ray" in status and not (
-            isinstance(ray, dict) and all(isinstance(ray.get(k), t) for k, t in _RAY_KINDS.items())
-        ):
-            problems.append("status.json: ray left out, which should say where on a cluster it runs")
-            odd.append("ray")
-        return {k: v for k, v in status.items() if k not in odd}
-    problems.append("status.json is missing or damaged")
-    return {}
+def _parse_status(content: bytes) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """What can be used of a status, and what is wrong with it."""
+    status = _parse_json(content)
+    if not isinstance(status, dict) or not isinstance(status.get("state"), str):
+        return {}, (_NO_STATUS,)
+    problems = []
+    odd = [k for k in _STATUS_NUMBERS if not isinstance(status.get(k, 0), int | float)]
+    if odd:
+        problems.append(f"status.json: {', '.join(odd)} left out, which should be a number")
+    ray = status.get("ray")
+    if "ray" in status and not (
+        isinstance(ray, dict) and all(isinstance(ray.get(k), t) for k, t in _RAY_KINDS.items())
+    ):
+        problems.append("status.json: ray left out, which should say where on a cluster it runs")
+        odd.append("ray")
+    return {k: v for k, v in status.items() if k not in odd}, tuple(problems)
 
 
-def _read_notes(path: Path, problems: list[str]) -> Notes:
-    content = _read_json(f"{path}/notes.json")
-    if content is None:
-        if (path / "notes.json").exists():
-            problems.append("notes.json is damaged")
-        return Notes()
+def _read_status(look: Look, problems: list[str]) -> Mapping[str, Any]:
     try:
-        known = {k: content[k] for k, kind in _NOTE_KINDS.items() if isinstance(content.get(k), kind)}
-    except AttributeError:
-        known = {}
-    if not isinstance(content, dict) or any(k in content and k not in known for k in _NOTE_KINDS):
-        problems.append("notes.json is damaged")
-    return Notes(**{**known, "tags": tuple(str(t) for t in known.get("tags", ()))})
+        status, wrong = look("status.json", _parse_status) or ({}, (_NO_STATUS,))
+    except RunBroken:
+        status, wrong = {}, (_NO_STATUS,)
+    problems.extend(wrong)
+    return status
+
+
+def _parse_notes(content: bytes) -> tuple[Notes, str]:
+    notes = _parse_json(content)
+    if not isinstance(notes, dict):
+        return Notes(), _BAD_NOTES
+    known = {k: notes[k] for k, kind in _NOTE_KINDS.items() if isinstance(notes.get(k), kind)}
+    odd = any(k in notes and k not in known for k in _NOTE_KINDS)
+    return Notes(**{**known, "tags": tuple(str(t) for t in known.get("tags", ()))}), _BAD_NOTES * odd
+
+
+def _read_notes(look: Look, problems: list[str]) -> Notes:
+    try:
+        notes, wrong = look("notes.json", _parse_notes) or (Notes(), "")
+    except RunBroken:
+        notes, wrong = Notes(), _BAD_NOTES
+    if wrong:
+        problems.append(wrong)
+    return notes
 
 
 def _one_line(text: str, limit: int, what: str) -> str:

@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import streamlit as st
-from PIL import Image, ImageDraw
 from starlette.formparsers import MultiPartParser
+from streamlit import delta_generator
 
 from fer import access
 from fer.errors import FerError
@@ -76,6 +75,15 @@ MultiPartParser.spool_max_size = MAX_ZIP_BYTES + 1024 * 1024
 
 _VISITS: Counter[str] = Counter()
 
+# A round face for the browser's tab: Streamlit's own icons for tabs come from a server elsewhere.
+_ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><circle cx="32" cy="32" r="29" fill="#2b7fc4"/>
+<g fill="white"><circle cx="23" cy="24" r="4"/><circle cx="41" cy="24" r="4"/></g>
+<path d="M19 40a14.5 14.5 0 0 0 26 0" fill="none" stroke="white" stroke-width="4" stroke-linecap="round"/></svg>"""
+
+# Streamlit asks at the first element whether it runs in Python's own console, and reads the source of all that is being called for
+# that: a tenth of a second of the first page. Here it runs on its server.
+delta_generator._use_warning_has_been_displayed = True
+
 
 @contextmanager
 def frame(name: str) -> Iterator[tuple[RunStore, list[Run]]]:
@@ -86,7 +94,7 @@ def frame(name: str) -> Iterator[tuple[RunStore, list[Run]]]:
     _spare_the_collector(name)
     page = PAGES[name]
     title = "FER Lab" if name == "home" else f"{page.title} - FER Lab"
-    st.set_page_config(page_title=title, page_icon=_icon(), layout="wide", menu_items={})
+    st.set_page_config(page_title=title, page_icon=_ICON, layout="wide", menu_items={})
     st.html(_CSS)
     login.gate()
     store = RunStore()
@@ -132,18 +140,6 @@ def _activity(runs: Sequence[Run]) -> None:
     running = sum(r.state != "queued" for r in active)
     if active:
         st.sidebar.caption(f":material/sync: {running} running, {len(active) - running} queued")
-
-
-@cache
-def _icon() -> Image.Image:
-    """A round face for the browser's tab, drawn here: Streamlit's own icons for tabs come from a server elsewhere."""
-    image = Image.new("RGBA", (64, 64))
-    pen = ImageDraw.Draw(image)
-    pen.ellipse((3, 3, 61, 61), fill="#2b7fc4")
-    for x in (23, 41):
-        pen.ellipse((x - 4, 20, x + 4, 28), fill="white")
-    pen.arc((18, 22, 46, 48), 20, 160, fill="white", width=4)
-    return image
 
 
 def dark() -> bool:

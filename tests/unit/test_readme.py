@@ -76,14 +76,21 @@ def test_shipped_cards_are_those_of_the_store() -> None:
 
 
 def test_shipped_figures_are_those_of_the_store() -> None:
+    from fer.experiments import figures, groups
     from fer.runs import RunStore
 
     store = RunStore(ROOT / "checkpoints")
-    for run_id in store.shipped():
-        run = store.get(run_id)
-        assert run.best is not None
-        assert run.last is not None
-        row = next(line for line in README.splitlines() if line.startswith(f"| `{run_id}`"))
-        assert f"{100 * run.best['val_top1']:.2f} (epoch {run.best['epoch']})" in row
-        assert f"{100 * run.last['val_top1']:.2f}" in row
-        assert f"{100 * run.last['train_top1']:.2f}" in row
+    shipped = [store.get(run_id) for run_id in sorted(store.shipped())]
+    for group in groups(shipped):
+        of = figures(group)
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{group.key}`"))
+        assert [r.id for r in group.runs if f"`{r.id}`" not in row] == []
+        best, last = (f"{100 * of[name]:.2f}" + _std(of[f"{name}_std"]) for name in ("best_val_top1", "last_val_top1"))
+        epochs = f"(epoch{'s' * (group.n > 1)} {', '.join(str(r.best['epoch']) for r in group.runs if r.best)})"
+        assert f"| {best} {epochs}" in row
+        assert f"| {last} | {100 * of['last_train_top1']:.2f} |" in row
+        assert row.endswith(f"| {of['num_params']:,} |")
+
+
+def _std(value: float | None) -> str:
+    return "" if value is None else f" ± {100 * value:.2f}"

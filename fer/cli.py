@@ -257,6 +257,7 @@ def cost(
     """Say what a run would cost: layers, parameters, multiply-adds, and seconds by a short measurement."""
     from fer.cost import estimate
     from fer.models.summary import summarise
+    from fer.plots.network import unseen
 
     config = _config(recipe, dataset, settings, None)
     answer = {"model": summarise(config.model), **(estimate(config) if measure else {})}
@@ -271,7 +272,8 @@ def cost(
             for x in model["layers"]
         ],
     )
-    print(f"{model['num_params']:,} parameters, {model['multiply_adds'] / 1e6:.1f} million multiply-adds a picture")
+    size = f"{model['num_params']:,} parameters, {model['multiply_adds'] / 1e6:.1f} million multiply-adds a picture"
+    print(". ".join(filter(None, (size, unseen(model)))))
     if measure:
         print(
             f"about {answer['epoch_seconds']:.3g} s an epoch on {config.data.name}, {answer['total_seconds'] / 60:.2g} min in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"

@@ -11,15 +11,16 @@ from fer.config import TRANSFER, ModelConfig
 from fer.models import MODELS, build_model, example_input, num_params
 from fer.models.compact import Residual
 from fer.models.families import ResidualBlock
+from fer.models.inputs import seen_side
 from fer.models.transfer import Resize, Transfer
 
 _ADDS = ("BasicBlock", "Bottleneck", "CNBlock")  # torchvision's, whose output has their input added
 
 
 def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
-    """The content of `model.json`: `name`, `description`, `input_shape`, `num_params`, `multiply_adds` of one picture, `layers`.
+    """The content of `model.json`: `name`, `description`, `input_shape`, `seen_side`, `num_params`, `multiply_adds` of one picture, `layers`.
 
-    A layer has `name`, `kind`, `detail`, `output_shape` without the batch, `num_params`, `multiply_adds`, and in
+    `seen_side`: how many rows and columns of the input reach the answer, see `inputs.seen_side`. A layer has `name`, `kind`, `detail`, `output_shape` without the batch, `num_params`, `multiply_adds`, and in
     torchvision's and in residual networks `stage`: layers that the eye takes as one. The weights are built without memory behind them, so
     that nothing is computed and the random state stays as it was.
     """
@@ -38,6 +39,7 @@ def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
         "name": config.name,
         "description": MODELS[config.name].description,
         "input_shape": list(image.shape[1:]),
+        "seen_side": seen_side(model, image.shape[-1]),
         "num_params": num_params(model),
         "multiply_adds": sum(layer["multiply_adds"] for layer in layers),
         "layers": layers,

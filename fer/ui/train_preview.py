@@ -11,7 +11,7 @@ from fer.cluster import Ask
 from fer.config import Config, ModelConfig, differing
 from fer.errors import FerError
 from fer.jobs import command_line
-from fer.plots.network import network_alt, network_picture
+from fer.plots.network import network_alt, network_picture, unseen
 from fer.plots.schedule import lr_curves
 from fer.recipes import RECIPES, changes_from
 from fer.ui.augmented import augmented_batch, is_augmented
@@ -173,8 +173,8 @@ def _draw_network(model: dict[str, Any]) -> None:
         f"{4 * model['num_params'] / 1e6:,.1f} MB",
         help="32-bit floating point, once; a run keeps its best and its last weights and, until it ends, what it needs to go on.",
     )
-    if model.get("description"):
-        st.caption(plain(model["description"]))
+    if about := " ".join(filter(None, (model.get("description"), unseen(model)))):
+        st.caption(plain(about))
     picture = remembered(("network", repr(model), dark()), lambda: network_picture(model, dark=dark()))
     chart(picture, key="network", alt=network_alt(model))
     st.caption(

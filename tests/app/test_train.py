@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
     "name": "baseline",
     "input_shape": [3, 48, 48],
+    "seen_side": 44,
     "num_params": 423_751,
     "multiply_adds": 26_519_936,
     "layers": [
@@ -119,6 +120,10 @@ def test_the_page_opens_on_the_baseline_and_one_launch_queues_one_run(page, stor
     (run,) = store.runs()
     assert (run.state, run.recipe, run.data_name, run.epochs) == ("queued", "baseline", "tiny", 25)
     assert "1 run queued" in page.success[0].value
+
+
+def test_the_picture_of_the_network_says_what_the_network_never_looks_at(page):
+    assert "never looks at them" in said(page)
 
 
 def test_a_double_click_launches_once(page, store):

@@ -429,10 +429,11 @@ def test_recipes_are_all_listed(ask, ask_json):
     assert len(ask("recipes")[1].splitlines()) == len(RECIPES) + 1
 
 
-def test_cost_measures_or_only_counts(ask_json, tiny):
+def test_cost_measures_or_only_counts(ask, ask_json, tiny):
     counted = ask_json("cost", "--no-measure", "--recipe", "grouped-conv")
     assert counted["model"]["num_params"] == 261_029
     assert "epoch_seconds" not in counted
+    assert "never looks at them" in ask("cost", "--no-measure", "--recipe", "grouped-conv")[1]
     measured = ask_json("cost", *SETTINGS)
     assert 0 < measured["epoch_seconds"] < 60
     assert measured["total_seconds"] == pytest.approx(3 * measured["epoch_seconds"])

@@ -6,7 +6,7 @@ import pytest
 
 from fer.config import ModelConfig
 from fer.models.summary import summarise
-from fer.plots.network import network_alt, network_picture, stages
+from fer.plots.network import network_alt, network_picture, stages, unseen
 
 NETWORKS = get_args(ModelConfig.model_fields["name"].annotation)
 
@@ -40,6 +40,13 @@ def test_the_layers_of_a_stage_share_a_box():
         ("pooling", "Pool", (512,)),
         ("linear", "Linear", (7,)),
     ]
+
+
+def test_pixels_that_never_reach_the_answer_are_said():
+    found = summarise(ModelConfig())
+    assert found["seen_side"] == 44
+    assert unseen(found) == ("Its pools leave the last 4 rows and columns of a picture over: it never looks at them.")
+    assert unseen(summarise(ModelConfig(name="compact"))) == unseen({"input_shape": [3, 48, 48]}) == ""
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fer.recipes import RECIPES
+from fer.recipes import RECIPES, STUDY
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -81,6 +81,7 @@ def test_shipped_figures_are_those_of_the_store() -> None:
 
     store = RunStore(ROOT / "checkpoints")
     shipped = [store.get(run_id) for run_id in sorted(store.shipped())]
+    assert {g.key: g.n for g in groups(shipped)} == {**dict.fromkeys(STUDY, 3), "strong": 1}
     for group in groups(shipped):
         of = figures(group)
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group.key}`"))

@@ -91,35 +91,42 @@ def frame(name: str) -> Iterator[tuple[RunStore, list[Run]]]:
 
     Hands out the run store and all its runs, newest first, archived ones too: a page lists the store once, here.
     """
-    _spare_the_collector(name)
     page = PAGES[name]
     title = "FER Lab" if name == "home" else f"{page.title} - FER Lab"
-    st.set_page_config(page_title=title, page_icon=_ICON, layout="wide", menu_items={})
-    st.html(_CSS)
-    login.gate()
-    store = RunStore()
-    try:
-        _menu()
-        _only_looking()
-        st.title("FER Lab" if name == "home" else page.title, anchor=False)
-        st.markdown(page.lead)
-        runs = store.runs(archived=True)
-        _activity(runs)
-        yield store, runs
-    except FerError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+    with spared_collector(name):
+        st.set_page_config(page_title=title, page_icon=_ICON, layout="wide", menu_items={})
+        st.html(_CSS)
+        login.gate()
+        store = RunStore()
+        try:
+            _menu()
+            _only_looking()
+            st.title("FER Lab" if name == "home" else page.title, anchor=False)
+            st.markdown(page.lead)
+            runs = store.runs(archived=True)
+            _activity(runs)
+            yield store, runs
+        except FerError as error:
+            st.error(plain(str(error)), icon=":material/error:")
 
 
-def _spare_the_collector(name: str) -> None:
-    """Take what a page's first run has left, its modules and the runs it read, out of the garbage collector's sight: going
-    through all that takes longer than most pages do. What nobody refers to any more is freed as before, save for rings,
-    so those are collected first.
+@contextmanager
+def spared_collector(name: str) -> Iterator[None]:
+    """Let no garbage be looked for in a page's first run, which makes next to none, and take what it has left, its modules and
+    the runs it read, out of the collector's sight: going through all that takes longer than most pages do. What
+    nobody refers to any more is freed as before, save for rings, so those are collected first.
     """
     _VISITS[name] += 1
-    if _VISITS[name] == 2:
+    if _VISITS[name] == 1:
+        gc.disable()
+    elif _VISITS[name] == 2:
         gc.collect()
         gc.freeze()
         atexit.register(gc.unfreeze)  # so that what is still there at the end is taken down in order
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _menu() -> None:

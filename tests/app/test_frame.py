@@ -1,13 +1,17 @@
-"""The frame: text of users stays text, uploads stay in memory."""
+"""The frame: text of users stays text, uploads stay in memory, the garbage collector is spared."""
 
 from __future__ import annotations
+
+import contextlib
+import gc
 
 import pytest
 from starlette.formparsers import MultiPartParser
 
+from fer.errors import FerError
 from fer.photos import MAX_ZIP_BYTES
 from fer.results import harmless
-from fer.ui.frame import plain
+from fer.ui.frame import plain, spared_collector
 
 JOINER = "\u2060"
 
@@ -42,3 +46,12 @@ def test_a_formula_in_a_cell_becomes_text() -> None:
     assert harmless('=HYPERLINK("http://x")') == '\'=HYPERLINK("http://x")'
     assert harmless("plain") == "plain"
     assert harmless(-1.5) == -1.5
+
+
+def test_garbage_is_not_looked_for_in_a_pages_first_run_and_is_again_after_it() -> None:
+    with contextlib.suppress(FerError), spared_collector("a page"):
+        rests = not gc.isenabled()
+        raise FerError("what ends a page")
+    assert rests and gc.isenabled()
+    with spared_collector("a page"):
+        assert gc.isenabled()

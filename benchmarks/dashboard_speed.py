@@ -5,7 +5,8 @@
 A real server over a generated store. A page's seconds are those from the request on its websocket, which a small client
 sends as the browser does, to the message that the script has finished: cold is the first request of a fresh server (the
 median of three servers), the page's imports included, whose bytecode an earlier one has left; warm is that of a new
-session; rerun is one more request of the same session. The operating system has the files in its cache throughout. Paint is what Chromium says of a warm server with nothing in its own cache.
+session; rerun is one more request of the same session. The operating system has the files in its cache throughout.
+Paint is what Chromium says of a warm server with nothing in its own cache.
 """
 
 from __future__ import annotations

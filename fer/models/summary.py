@@ -18,11 +18,13 @@ _ADDS = ("BasicBlock", "Bottleneck", "CNBlock")  # torchvision's, whose output h
 
 
 def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
-    """The content of `model.json`: `name`, `description`, `input_shape`, `seen_side`, `num_params`, `multiply_adds` of one picture, `layers`.
+    """The content of `model.json`: `name`, `description`, `input_shape`, `seen_side`, `num_params`, `multiply_adds` of one
+    picture, `layers`.
 
-    `seen_side`: how many rows and columns of the input reach the answer, see `inputs.seen_side`. A layer has `name`, `kind`, `detail`, `output_shape` without the batch, `num_params`, `multiply_adds`, and in
-    torchvision's and in residual networks `stage`: layers that the eye takes as one. The weights are built without memory behind them, so
-    that nothing is computed and the random state stays as it was.
+    `seen_side`: how many rows and columns of the input reach the answer, see `inputs.seen_side`. A layer has `name`,
+    `kind`, `detail`, `output_shape` without the batch, `num_params`, `multiply_adds`, and in torchvision's and in residual
+    networks `stage`: layers that the eye takes as one. The weights are built without memory behind them, so that nothing
+    is computed and the random state stays as it was.
     """
     with torch.device("meta"):
         model = build_model(config, num_classes)

@@ -121,11 +121,9 @@ def unseen(model: Mapping[str, Any]) -> str:
     """A sentence on what of a picture never reaches the network's answer; '' where all does or nothing is known."""
     side = model.get("input_shape", [0])[-1]
     left_over = side - model.get("seen_side", side)
-    return (
-        f"Its pools leave the last {left_over} rows and columns of a picture over: it never looks at them."
-        if left_over
-        else ""
-    )
+    if not left_over:
+        return ""
+    return f"Its pools leave the last {left_over} rows and columns of a picture over: it never looks at them."
 
 
 def network_alt(model: Mapping[str, Any]) -> str:

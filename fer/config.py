@@ -102,6 +102,15 @@ class ModelConfig(Section):
         None,
         description="torchvision's networks: begin from this .pth or .safetensors file, whatever model.pretrained says. A last layer of another size is left out. None: no file.",
     )
+    from_run: str | None = Field(
+        None,
+        description="Begin from the best weights of this run, whose network must be the same: to train on with another rate, or on other pictures. A last layer of another size is left out. None: from no run.",
+    )
+
+    @field_validator("from_run")
+    @classmethod
+    def _no_empty_id(cls, value: str | None) -> str | None:
+        return (value or "").strip() or None
 
     @field_validator("weights")
     @classmethod
@@ -122,12 +131,16 @@ class ModelConfig(Section):
             raise ValueError(
                 f"There are no weights for {self.name} to begin from: set model.pretrained=false and model.weights=none, or model.name to one of {', '.join(TRANSFER)}"
             )
+        if self.from_run and (self.pretrained or self.weights):
+            raise ValueError(
+                f"model.from_run is {self.from_run}, so there is nothing else to begin from: set model.pretrained=false and model.weights=none, or model.from_run=none"
+            )
         return self
 
     @property
     def begins_trained(self) -> bool:
         """Whether its first weights are not random ones."""
-        return self.pretrained or self.weights is not None
+        return self.pretrained or self.weights is not None or self.from_run is not None
 
     @model_validator(mode="after")
     def _three_groups_need_three_channels(self) -> ModelConfig:
@@ -344,7 +357,7 @@ class Config(Section):
             )
         if freeze and not self.model.begins_trained:
             raise ValueError(
-                f"train.freeze_epochs is {freeze}, but {name} begins at random and would stay so: set it to 0, or set model.pretrained or model.weights"
+                f"train.freeze_epochs is {freeze}, but {name} begins at random and would stay so: set it to 0, or set model.pretrained, model.weights or model.from_run"
             )
         return self
 

@@ -57,7 +57,7 @@ def _time_steps(
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (batch, 48, 48), dtype=np.uint8)).to(runtime.device)
     labels = torch.from_numpy(rng.integers(0, num_classes, batch))
-    learner = Learner.fresh(config, labels, num_classes, runtime, trained=False)
+    learner = Learner.fresh(config, labels, num_classes, runtime)
     labels = labels.to(runtime.device)
     learner.begin_epoch(epoch)
 

@@ -69,7 +69,7 @@ def create_run(
     """
     access.require("making a run")
     (place,) = _places([config], on_ray)
-    check_weights(config.model)
+    check_weights(config.model, store)
     return store.create(config, recipe=recipe, data=_data_facts(config), run_id=run_id, reserved=reserved, **place)
 
 
@@ -87,7 +87,7 @@ def submit(
     access.require("queueing runs")
     places = _places([config for _, config in configs], on_ray)
     for model in dict.fromkeys(config.model for _, config in configs):
-        check_weights(model)
+        check_weights(model, store)
     facts = {data: _data_facts(config) for data, config in {c.data: c for _, c in configs}.items()}
     submission = secrets.token_hex(6) if len(configs) > 1 else None
     runs: list[Run] = []

@@ -1,4 +1,4 @@
-"""Where a network's first weights come from: a file that torchvision publishes, or one of the user's own. Without torch.
+"""Where a network's first weights come from: torchvision, a file of the user's own, or another run. Without torch.
 
 A run that cannot get its first weights is refused before it has a folder. Once it has begun, `resume.pt` and the
 checkpoints hold all weights, and nothing here is asked again.
@@ -13,12 +13,14 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer.config import ModelConfig
+from fer.config import ModelConfig, used
 from fer.errors import CheckpointError
+from fer.runs import RunStore
 
 FOLDER = "https://download.pytorch.org/models/"
 SUFFIXES = (".pth", ".pt", ".safetensors")
 _SECONDS = 10.0  # to wait for an answer
+_LAYERS = ("name", "channels", "width", "depth", "hidden_layers", "batch_norm")  # what the shapes of weights depend on
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ PUBLISHED = {
 }
 
 
-def first_weights(model: ModelConfig) -> Path | None:
-    """The file that the backbone begins from, there or not; None where it begins at random."""
+def first_weights(model: ModelConfig, store: RunStore) -> Path | None:
+    """The file that the network begins from, there or not; None where it begins at random. Raises RunError."""
+    if model.from_run:
+        return store.folder(model.from_run) / "best.safetensors"
     if model.weights:
         return Path(model.weights)
     return kept_path(model.name) if model.pretrained else None
@@ -54,12 +58,15 @@ def kept_path(network: str) -> Path:
     return Path(home) / "hub" / "checkpoints" / PUBLISHED[network].file
 
 
-def check_weights(model: ModelConfig) -> None:
-    """Raises CheckpointError where a run of this network would not get its first weights: no such file, or no way to fetch it."""
-    path = first_weights(model)
+def check_weights(model: ModelConfig, store: RunStore) -> None:
+    """Raises CheckpointError where a run of this network would not get its first weights: no such file, no way to fetch
+    it, or a run of another network; RunError where there is no such run."""
+    path = first_weights(model, store)
     if path is None:
         return
-    if model.weights:
+    if model.from_run:
+        _check_run(model, store)
+    elif model.weights:
         if path.suffix not in SUFFIXES:
             raise CheckpointError(
                 f"model.weights is {path}, which is no weights file: its name must end in {', '.join(SUFFIXES)}."
@@ -73,6 +80,24 @@ def check_weights(model: ModelConfig) -> None:
         _reach(model.name)
 
 
+def _check_run(model: ModelConfig, store: RunStore) -> None:
+    run = store.get(model.from_run or "")
+    if run.members or run.config is None or not run.has_weights:
+        what = "is an ensemble" if run.members else "has no weights"
+        raise CheckpointError(
+            f"Run '{run.id}' {what}, so nothing can begin from it: set model.from_run to a run that trained at least one "
+            "epoch, or to none."
+        )
+    theirs, values = run.config.model, {f"model.{key}": getattr(model, key) for key in _LAYERS}
+    for key in _LAYERS:
+        here, there = getattr(model, key), getattr(theirs, key)
+        if here != there and used(f"model.{key}", values):
+            raise CheckpointError(
+                f"model.{key} is {here}, but run '{run.id}' has {there}, and its weights fit its own network only: set "
+                f"model.{key}={str(there).lower()}, or model.from_run=none."
+            )
+
+
 def not_fetched(network: str, reason: object) -> CheckpointError:
     """The error of weights that cannot be fetched: which file to bring, from where, and the setting that takes it."""
     published = PUBLISHED[network]
@@ -84,28 +109,31 @@ def not_fetched(network: str, reason: object) -> CheckpointError:
 
 
 def weights_note(model: ModelConfig) -> str:
-    """What the backbone begins from, in a sentence for whoever launches it; '' for a network without one."""
+    """What the network begins from, in a sentence for whoever launches it; '' for one that always begins at random."""
+    if model.from_run:
+        return f"The network begins from the best weights of run {model.from_run}."
     if model.name not in PUBLISHED:
         return ""
-    path = first_weights(model)
-    if path is None:
+    if model.weights:
+        return f"The backbone begins from {Path(model.weights).name}."
+    if not model.pretrained:
         return (
             f"{model.name} begins at random; set model.pretrained or model.weights to begin from pictures of ImageNet."
         )
-    if model.weights:
-        return f"The backbone begins from {path.name}."
-    published = PUBLISHED[model.name]
+    published, path = PUBLISHED[model.name], kept_path(model.name)
     where = "which is here" if path.is_file() else f"fetched at the start, once ({published.megabytes} MB)"
     return f"The backbone begins from torchvision's {published.file}, {where}."
 
 
-def weights_record(model: ModelConfig) -> dict[str, str] | None:
-    """What a run's status says of its first weights: `file` and `sha256`; None where it began at random. Raises OSError."""
-    path = first_weights(model)
+def weights_record(model: ModelConfig, store: RunStore) -> dict[str, str] | None:
+    """What a run's status says of its first weights: `run` where they are another run's, `file` and `sha256`; None where
+    it began at random. Raises OSError."""
+    path = first_weights(model, store)
     if path is None:
         return None
+    of = {"run": model.from_run} if model.from_run else {}
     with open(path, "rb") as file:
-        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {**of, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _reach(network: str) -> None:

@@ -97,17 +97,23 @@ class Learner:
 
     @classmethod
     def fresh(
-        cls, config: Config, labels: torch.Tensor, num_classes: int, runtime: Runtime, *, trained: bool = True
+        cls,
+        config: Config,
+        labels: torch.Tensor,
+        num_classes: int,
+        runtime: Runtime,
+        *,
+        trained_in: RunStore | None = None,
     ) -> Learner:
         """The network with the first weights of the config's seed, on the device; labels: (N,) of the training split.
 
-        trained: give a backbone the weights that the config names; without, it stays random, which asks for no file.
-        Raises ConfigError, CheckpointError.
+        trained_in: give the network the weights that the config names, those of a run from this store; without it stays
+        random, which asks for no file. Raises ConfigError, CheckpointError, RunError.
         """
         torch.manual_seed(config.seed)
         model = build_model(config.model, num_classes)
-        if trained:
-            load_first_weights(model, config.model)
+        if trained_in:
+            load_first_weights(model, config.model, trained_in)
         is_fast = config.runtime.arithmetic == "fast"
         model.to(device=runtime.device, memory_format=torch.channels_last if is_fast else torch.contiguous_format)
         preprocess = Preprocess.for_channels(config.model.channels)
@@ -326,8 +332,9 @@ class _Fit:
         keep_freed_memory()
         self.train_split, self.val_split = self._split("train"), self._split("val")
         labels = self.train_split.labels.cpu()
-        self.learner = Learner.fresh(config, labels, len(self.data.classes), self.runtime, trained=not saved)
-        if not saved and (first := weights_record(config.model)):
+        fresh_in = None if saved else store
+        self.learner = Learner.fresh(config, labels, len(self.data.classes), self.runtime, trained_in=fresh_in)
+        if fresh_in and (first := weights_record(config.model, fresh_in)):
             status["first_weights"] = first
         self.steps = math.ceil(len(self.train_split) / config.train.batch_size)
         device = self.runtime.device
@@ -714,7 +721,7 @@ def _try_step(config: Config, batch: int) -> None:
     """One optimizer step on blank pictures, in which the optimizer makes its state too."""
     runtime = resolve(config.runtime)
     labels = torch.zeros(batch, dtype=torch.int64)
-    learner = Learner.fresh(config, labels, _CLASSES, runtime, trained=False)
+    learner = Learner.fresh(config, labels, _CLASSES, runtime)
     images = torch.zeros(batch, 48, 48, dtype=torch.uint8, device=runtime.device)
     loss, _right = learner.step(images, labels.to(runtime.device), config.optim.lr, 0)
     loss.item()  # waits for the device

@@ -11,7 +11,7 @@ with frame("train") as (store, runs):
     state = open_form(store)
     left, right = st.columns([6, 5], gap="medium")
     with left:
-        form = settings_form(state)
+        form = settings_form(state, runs)
     with right:
         plan = launch_card(store, runs, state, form)
         train_preview.schedule(plan or form.runs)

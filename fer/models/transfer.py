@@ -21,6 +21,7 @@ from torch.nn import functional
 from fer.config import ModelConfig
 from fer.errors import CheckpointError
 from fer.pretrained import check_weights, first_weights, not_fetched
+from fer.runs import RunStore
 
 _SHOWN = 3  # names of an error
 
@@ -131,15 +132,18 @@ def transfer(config: ModelConfig, _in_channels: int, num_classes: int) -> Transf
     return Transfer(backbone, plan.stages, config.input_side, features, config.dropout, num_classes)
 
 
-def load_first_weights(model: nn.Module, config: ModelConfig) -> None:
-    """Give a fresh network the weights that its config names, if it names any. Raises CheckpointError."""
-    if not isinstance(model, Transfer) or first_weights(config) is None:
+def load_first_weights(model: nn.Module, config: ModelConfig, store: RunStore) -> None:
+    """Give a fresh network the weights that its config names, if it names any. Raises CheckpointError, RunError."""
+    path = first_weights(config, store)
+    if path is None:
         return
-    check_weights(config)
-    if config.weights:
-        load_backbone(model, read_weights(Path(config.weights)), config.name, Path(config.weights).name)
+    check_weights(config, store)
+    if config.from_run:
+        load_weights(model, read_weights(path), config.name, f"run '{config.from_run}'")
+    elif config.weights:
+        load_weights(model, read_weights(path), config.name, path.name)
     else:
-        load_backbone(model, _fetch(config.name), config.name, "torchvision's file")
+        load_weights(model, _fetch(config.name), config.name, "torchvision's file")
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -161,22 +165,22 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return dict(content)
 
 
-def load_backbone(model: Transfer, tensors: Mapping[str, torch.Tensor], network: str, source: str) -> None:
-    """Put tensors under torchvision's names, or under ours, into the network; a last layer of another size is left out.
+def load_weights(model: nn.Module, tensors: Mapping[str, torch.Tensor], network: str, source: str) -> None:
+    """Put tensors into the network, under our names or, for a backbone, torchvision's; a last layer of another size is left out.
 
     Raises CheckpointError that names what does not fit.
     """
-    wanted = model.state_dict()
-    given = {_our_name(name, BACKBONES[network].last): tensor for name, tensor in tensors.items()}
-    given = {
-        n: t for n, t in given.items() if not (n in wanted and n.startswith("head.") and t.shape != wanted[n].shape)
-    }
+    wanted, given = model.state_dict(), dict(tensors)
+    if isinstance(model, Transfer):
+        given = {_our_name(name, BACKBONES[network].last): tensor for name, tensor in given.items()}
+    head = f"{[*wanted][-1].rpartition('.')[0]}."
+    given = {n: t for n, t in given.items() if not (n in wanted and n.startswith(head) and t.shape != wanted[n].shape)}
     wrong = [
         f"{n} is {_size(given[n])} there and {_size(t)} here"
         for n, t in wanted.items()
         if n in given and given[n].shape != t.shape
     ]
-    missing = [n for n in wanted if n not in given and not n.startswith("head.") and not n.endswith("tracked")]
+    missing = [n for n in wanted if n not in given and not n.startswith(head) and not n.endswith("tracked")]
     unknown = [n for n in given if n not in wanted]
     said = [
         f"{words}{', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"

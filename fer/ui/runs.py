@@ -282,6 +282,8 @@ def _actions(store: RunStore, run: Run) -> None:
                 query_params={"clone": run.id},
                 help="Open the Train form with this run's settings.",
             )
+        if changes and run.state == "finished" and run.has_weights and not run.members:
+            _train_on(run)
         if run.metrics:
             st.page_link(
                 "pages/compare.py",
@@ -293,6 +295,17 @@ def _actions(store: RunStore, run: Run) -> None:
         if changes:
             with st.popover("More", icon=":material/more_horiz:"):
                 notes.edit(store, run)
+
+
+def _train_on(run: Run) -> None:
+    begin = (f"model.from_run={run.id}", "model.pretrained=false", "model.weights=none")
+    st.page_link(
+        "pages/train.py",
+        label="Train on",
+        icon=":material/trending_up:",
+        query_params=[("clone", run.id), *(("set", change) for change in begin)],
+        help="Open the Train form with this run's settings, beginning from its best weights: for more epochs at another rate, or other pictures.",
+    )
 
 
 def _stop_all(store: RunStore, run: Run) -> None:

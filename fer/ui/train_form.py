@@ -8,7 +8,7 @@ it, unless it was for the recipe's own network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from fer.config import SETTINGS, USED_WITH, Config, Setting, flatten, parse_assi
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
-from fer.runs import RunStore
+from fer.runs import Run, RunStore
 from fer.ui.frame import plain
 
 FIRST = ("train.epochs", "train.batch_size", "optim.lr", "model.name", "seed")
@@ -43,6 +43,7 @@ _LABELS = {
     "model.input_side": "Enlarge pictures to, pixels",
     "model.pretrained": "Begin from ImageNet's weights",
     "model.weights": "Begin from this file",
+    "model.from_run": "Begin from this run",
     "augment.flip": "Mirror at random",
     "augment.shift": "Shift by up to, pixels",
     "augment.crop": "Train on the middle, pixels",
@@ -82,6 +83,7 @@ class TrainState:
     recipe: str
     base: dict[str, Any]
     values: dict[str, Any]
+    beginnings: list[str] = field(default_factory=list)
     origin: str = ""
     ask_data: bool = False
     notices: list[str] = field(default_factory=list)
@@ -160,8 +162,9 @@ def _forget_url(*keys: str) -> None:
         st.query_params.pop(key, None)
 
 
-def settings_form(state: TrainState) -> Form:
-    """Draw the form; returns what is chosen now."""
+def settings_form(state: TrainState, runs: Sequence[Run]) -> Form:
+    """Draw the form; returns what is chosen now. runs: all of the store, to begin from."""
+    state.beginnings = _beginnings(state.values, runs)
     with st.container(border=True):
         _choose(state)
         for notice in state.notices:
@@ -177,6 +180,13 @@ def settings_form(state: TrainState) -> Form:
                 with st.expander(f"More: {title.lower()}"):
                     _fields(state, paths)
     return form
+
+
+def _beginnings(values: Mapping[str, Any], runs: Iterable[Run]) -> list[str]:
+    """The ids of the runs whose weights the chosen network can begin from, the one that is chosen among them in any case."""
+    chosen, name = values["model.from_run"], values["model.name"]
+    found = [r.id for r in runs if r.config and r.config.model.name == name and not r.members and r.has_weights]
+    return found if chosen is None or chosen in found else [chosen, *found]
 
 
 def _default_data() -> str | None:
@@ -298,10 +308,10 @@ def _fields(state: TrainState, paths: Iterable[str]) -> None:
             continue
         if not columns:
             columns = list(st.columns(_COLUMNS, vertical_alignment="bottom"))
-        state.values[path] = _field(columns.pop(0), SETTINGS[path], state.values[path])
+        state.values[path] = _field(columns.pop(0), SETTINGS[path], state.values[path], state.beginnings)
 
 
-def _field(place: Any, setting: Setting, value: Any) -> Any:
+def _field(place: Any, setting: Setting, value: Any, beginnings: Sequence[str]) -> Any:
     key, name = f"set-{setting.path}", label(setting.path)
     bounds = f" Allowed: {setting.bounds}." if setting.bounds else ""
     about = f"{plain(setting.help + bounds)} Setting: `{setting.path}`"
@@ -310,6 +320,8 @@ def _field(place: Any, setting: Setting, value: Any) -> Any:
         return place.selectbox(name, setting.choices, key=key, help=about)
     if setting.kind is bool:
         return place.checkbox(name, key=key, help=about)
+    if setting.path == "model.from_run":
+        return place.selectbox(name, beginnings, index=None, placeholder="none", key=key, help=about)
     empty = {"value": None, "placeholder": "none"} if setting.optional else {}
     if setting.kind is str:
         return place.text_input(name, key=key, help=about, **empty)

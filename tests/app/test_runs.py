@@ -193,6 +193,16 @@ def test_a_failed_run_offers_the_settings_that_may_go_through(open_page, add_run
     assert not at.exception
 
 
+def test_a_finished_run_with_weights_can_be_trained_on(open_page, add_run) -> None:
+    add_run("done", [0.3])
+    at = open_page("runs", run="done")
+    assert not [e for e in at.get("page_link") if e.proto.label == "Train on"]  # there is nothing to begin from
+    (RunStore().folder("done") / "best.safetensors").write_bytes(b"weights")
+    at = open_page("runs", run="done")
+    (link,) = [e.proto for e in at.get("page_link") if e.proto.label == "Train on"]
+    assert link.query_string.startswith("clone=done&set=model.from_run%3Ddone&set=model.pretrained%3Dfalse")
+
+
 ON_RAY = {"address": "http://head:8265", "job": "fer-1", "cpus": 2, "gpus": 0.0, "memory_gib": 2.0}
 
 

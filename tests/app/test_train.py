@@ -122,6 +122,39 @@ def test_the_page_opens_on_the_baseline_and_one_launch_queues_one_run(page, stor
     assert "1 run queued" in page.success[0].value
 
 
+def _trained(store: RunStore, run_id: str, **settings: object) -> None:
+    """A finished run with a file of weights, whatever is in it."""
+    config = with_settings(RECIPES["baseline"].config(), {"data.name": "tiny", **settings})
+    store.create(config, recipe="baseline", data={}, run_id=run_id)
+    store.write_status(run_id, {"state": "finished"})
+    (store.folder(run_id) / "best.safetensors").write_bytes(b"weights")
+
+
+def test_a_run_can_begin_from_the_weights_of_another_of_its_network(tiny, store):
+    _trained(store, "first")
+    _trained(store, "other", **{"model.name": "compact"})
+    store.create(RECIPES["baseline"].config(), recipe="baseline", data={}, run_id="waiting")
+    at = _open()
+    field = at.selectbox(key="set-model.from_run")
+    assert (field.options, field.value) == (["first"], None)
+    field.set_value("first").run()
+    assert "begins from the best weights of run first" in said(at)
+    _click(at, "Launch 1 run")
+    (run,) = [r for r in store.runs() if r.config.model.from_run]
+    assert run.config.model.from_run == "first" and run.recipe == "baseline"
+
+
+def test_training_on_from_a_run_fills_the_form_and_what_does_not_fit_is_said(tiny, store):
+    _trained(store, "first")
+    at = _open(clone="first", set="model.from_run=first")
+    assert at.selectbox(key="set-model.from_run").value == "first"
+    assert "Begin from this run none → **first**" in _text(at)
+    _set(at, "model.width", 0.5)
+    _click(at, "Launch 1 run")
+    assert "run 'first' has 1.0" in said(at)
+    assert store.ids() == ["first"]
+
+
 def test_the_picture_of_the_network_says_what_the_network_never_looks_at(page):
     assert "never looks at them" in said(page)
 

@@ -255,7 +255,8 @@ def test_at_most_so_many_train_at_once(store, make_run, pretend, monkeypatch):
     trained = pretend(act)
     assert work(store, linger_seconds=0.05) == 7
     assert max(most) == 3
-    assert sorted(trained) == trained
+    # In the queue's order, but that those which start at one moment may overtake each other.
+    assert len(trained) == 7 and all(abs(trained.index(f"r{i}") - i) < 3 for i in range(7))
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "", "65"])

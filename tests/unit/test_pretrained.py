@@ -14,6 +14,9 @@ from fer.config import TRANSFER, ModelConfig
 from fer.errors import CheckpointError
 from fer.models.transfer import BACKBONES
 from fer.pretrained import FOLDER, PUBLISHED, check_weights, first_weights, kept_path, weights_note, weights_record
+from fer.runs import RunStore
+
+STORE = RunStore(Path("no-runs"))
 
 
 def config(**changes) -> ModelConfig:
@@ -46,15 +49,15 @@ def test_a_network_is_asked_only_for_a_file_that_is_not_here(monkeypatch):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(urllib.request, "urlopen", answer)
-    check_weights(config())
-    check_weights(ModelConfig())
+    check_weights(config(), STORE)
+    check_weights(ModelConfig(), STORE)
     assert not asked
     with pytest.raises(CheckpointError, match=r"\(no route to host\).*model\.weights"):
-        check_weights(config(pretrained=True))
+        check_weights(config(pretrained=True), STORE)
     assert asked == [(f"{FOLDER}resnet18-f37072fd.pth", "HEAD", 10.0)]
     kept_path("resnet18").parent.mkdir(parents=True)
     kept_path("resnet18").write_bytes(b"x")
-    check_weights(config(pretrained=True))
+    check_weights(config(pretrained=True), STORE)
     assert len(asked) == 1
 
 
@@ -62,17 +65,17 @@ def test_a_file_that_is_missing_or_of_another_kind_is_said(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"There is no file .*gone\.pth: set model\.weights.*resnet18-f37072fd\.pth"
     ):
-        check_weights(config(weights=str(tmp_path / "gone.pth")))
+        check_weights(config(weights=str(tmp_path / "gone.pth")), STORE)
     with pytest.raises(CheckpointError, match=r"must end in \.pth, \.pt, \.safetensors"):
-        check_weights(config(weights=str(tmp_path / "weights.zip")))
+        check_weights(config(weights=str(tmp_path / "weights.zip")), STORE)
     with pytest.raises(CheckpointError, match="There is no file"):  # a file is meant, whatever could be fetched
-        check_weights(config(weights=str(tmp_path / "gone.pth"), pretrained=True))
+        check_weights(config(weights=str(tmp_path / "gone.pth"), pretrained=True), STORE)
 
 
 def test_a_file_comes_before_what_could_be_fetched(tmp_path):
-    assert first_weights(config()) is None
-    assert first_weights(config(pretrained=True)) == kept_path("resnet18")
-    assert first_weights(config(pretrained=True, weights=str(tmp_path / "a.pth"))) == tmp_path / "a.pth"
+    assert first_weights(config(), STORE) is None
+    assert first_weights(config(pretrained=True), STORE) == kept_path("resnet18")
+    assert first_weights(config(pretrained=True, weights=str(tmp_path / "a.pth")), STORE) == tmp_path / "a.pth"
 
 
 def test_what_a_run_begins_from_is_said_before_it_is_launched(tmp_path):
@@ -87,8 +90,8 @@ def test_what_a_run_begins_from_is_said_before_it_is_launched(tmp_path):
 
 def test_the_record_names_the_files_content(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"abc")
-    assert weights_record(config()) is None
-    assert weights_record(config(weights=str(tmp_path / "a.pth"))) == {
+    assert weights_record(config(), STORE) is None
+    assert weights_record(config(weights=str(tmp_path / "a.pth")), STORE) == {
         "file": "a.pth",
         "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
     }

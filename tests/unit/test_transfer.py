@@ -23,7 +23,7 @@ from fer.errors import CheckpointError, ConfigError
 from fer.jobs import submit
 from fer.models import build_model
 from fer.models.summary import networks, summarise
-from fer.models.transfer import BACKBONES, load_backbone, load_first_weights, read_weights
+from fer.models.transfer import BACKBONES, load_first_weights, load_weights, read_weights
 from fer.optim import build_optimizer
 from fer.pretrained import PUBLISHED
 from fer.runs import RunStore
@@ -82,7 +82,7 @@ def test_multiply_adds_are_those_that_torchvision_states_for_its_own_size():
 def test_every_network_is_torchvisions_and_goes_backward(name):
     torch.manual_seed(0)
     theirs, ours = models.get_model(BACKBONES[name].name, num_classes=7).eval(), fresh(name).eval()
-    load_backbone(ours, theirs.state_dict(), name, "theirs")
+    load_weights(ours, theirs.state_dict(), name, "theirs")
     images = torch.randn(2, 3, 48, 48)
     logits = ours(images)
     resized = functional.interpolate(images, size=(64, 64), mode="bilinear")
@@ -169,7 +169,7 @@ def first(path) -> nn.Module:
     config = ModelConfig(name="resnet18", input_side=64, weights=str(path))
     torch.manual_seed(1)
     model = build_model(config, 7)
-    load_first_weights(model, config)
+    load_first_weights(model, config, RunStore())
     return model
 
 
@@ -231,10 +231,10 @@ def test_the_published_weights_come_through_torchvisions_loader(resnet18_file, m
     monkeypatch.setattr("fer.pretrained._reach", lambda network: None)
     config = tiny_config(**SMALL, model__pretrained=True).model
     model = build_model(config, 7)
-    load_first_weights(model, config)
+    load_first_weights(model, config, store)
     assert torch.equal(model.backbone.layer4[1].conv2.weight, content["layer4.1.conv2.weight"])
     assert asked == [(PUBLISHED["resnet18"].file, True, True)]
-    load_first_weights(model, config.model_copy(update={"weights": str(resnet18_file)}))
+    load_first_weights(model, config.model_copy(update={"weights": str(resnet18_file)}), store)
     assert len(asked) == 1  # a file is taken first
 
 
@@ -294,7 +294,7 @@ def test_a_cost_is_told_without_the_weights(offline, tiny, tmp_path):
 
 def learner(file, **changes) -> Learner:
     config = tiny_config(**SMALL, model__weights=str(file), **changes)
-    return Learner.fresh(config, torch.arange(14) % 7, 7, CPU)
+    return Learner.fresh(config, torch.arange(14) % 7, 7, CPU, trained_in=RunStore())
 
 
 def test_a_frozen_backbone_stands_still_with_its_statistics(resnet18_file):

@@ -98,6 +98,12 @@ def _training(run: Run) -> str:
         f"{len(run.metrics)} epochs with seed {run.config.seed if run.config else 0} in {seconds / 60:,.0f} minutes on {_plain(str(status.get('device_name', 'a machine not recorded')))}, "
         f"threads: {status.get('threads', '?')}, {_plain(str(status.get('precision', '?')))}; torch {_plain(str(versions.get('torch', '?')))}, commit {_plain(str(status.get('git_commit')))}."
     ]
+    if run.config and run.config.model.from_run:
+        said.append(
+            f"It began from the best weights of `{_plain(run.config.model.from_run)}`, whose training is not in these minutes."
+        )
+    if run.start_note:
+        said.append(_plain(run.start_note))
     if run.remark:
         said.append(_plain(run.remark))
     return " ".join(said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -119,7 +120,7 @@ class ModelConfig(Section):
             return None
         if PureWindowsPath(value).is_absolute():  # of another machine perhaps, whose run is looked at here
             return value
-        return str(Path(value.strip()).expanduser().absolute())
+        return str(Path(os.path.expanduser(value.strip())).absolute())  # an unknown ~user stays as it is
 
     @model_validator(mode="after")
     def _torchvisions_networks_and_no_others(self) -> ModelConfig:

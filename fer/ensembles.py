@@ -10,13 +10,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fer.config import with_settings
 from fer.data.dataset import Dataset, load
 from fer.device import versions
 from fer.errors import DataError, RunError
 from fer.evaluate import report_of
 from fer.files import write_json_atomic
-from fer.runs import SCHEMA, Run, RunStore, hold
+from fer.runs import ACTIVE, SCHEMA, Run, RunStore, hold
 
 
 def create_ensemble(store: RunStore, members: Sequence[str], run_id: str | None = None, *, device: str = "auto") -> Run:
@@ -30,11 +29,19 @@ def create_ensemble(store: RunStore, members: Sequence[str], run_id: str | None 
     for run in runs:
         if "calibration" not in (run.report("val") or {}):
             store.save_report(run.id, data.fingerprint, "val", report_of(run, data, "val", device=device))
-    config = with_settings(runs[0].config, {"train.epochs": 1})  # type: ignore[arg-type]  # _members has looked
+    first = runs[0].config
+    assert first  # _members has looked
+    of_one_row = {"train": first.train.model_copy(update={"epochs": 1})}
+    config = first.model_copy(
+        update={**of_one_row, "schedule": first.schedule.model_copy(update={"warmup_epochs": 0.0})}
+    )
     made = store.create(
         config,
         recipe=None,
-        data=runs[0].record["data"],
+        data={
+            **runs[0].record["data"],
+            "start_note": " ".join(dict.fromkeys(r.start_note for r in runs if r.start_note)),
+        },
         run_id=run_id,
         kind="ensemble",
         members=[r.id for r in runs],
@@ -62,6 +69,10 @@ def _members(store: RunStore, names: Sequence[str]) -> list[Run]:
         if not run.has_weights:
             raise RunError(
                 f"Run '{run.id}' has no weights and cannot be a member. Take a run that trained at least one epoch."
+            )
+        if run.state in ACTIVE:
+            raise RunError(
+                f"Run '{run.id}' is {run.state}, so its weights will change. Wait until it has ended, or stop it."
             )
         if run.fingerprint != runs[0].fingerprint:
             raise RunError(

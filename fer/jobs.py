@@ -70,7 +70,9 @@ def create_run(
     access.require("making a run")
     (place,) = _places([config], on_ray)
     check_weights(config.model, store)
-    return store.create(config, recipe=recipe, data=_data_facts(config), run_id=run_id, reserved=reserved, **place)
+    return store.create(
+        config, recipe=recipe, data=_data_facts(config, store), run_id=run_id, reserved=reserved, **place
+    )
 
 
 def submit(
@@ -88,12 +90,14 @@ def submit(
     places = _places([config for _, config in configs], on_ray)
     for model in dict.fromkeys(config.model for _, config in configs):
         check_weights(model, store)
-    facts = {data: _data_facts(config) for data, config in {c.data: c for _, c in configs}.items()}
+    facts = {what: _data_facts(config, store) for what, config in {_judged(c): c for _, c in configs}.items()}
     submission = secrets.token_hex(6) if len(configs) > 1 else None
     runs: list[Run] = []
     try:
         for (recipe, config), place in zip(configs, places, strict=True):
-            runs.append(store.create(config, recipe=recipe, data=facts[config.data], submission=submission, **place))
+            runs.append(
+                store.create(config, recipe=recipe, data=facts[_judged(config)], submission=submission, **place)
+            )
     except FerError:
         for run in runs:
             with contextlib.suppress(FerError):  # a worker may have begun it: it stays, whole
@@ -143,12 +147,37 @@ def _places(configs: Sequence[Config], on_ray: cluster.Ask | None) -> list[dict[
     return found
 
 
-def _data_facts(config: Config) -> dict[str, Any]:
-    """What a run's record says of its data as they are now. Raises DataError where train or val has no pictures."""
+def _judged(config: Config) -> tuple[Any, ...]:
+    """What the facts of a run's data depend on."""
+    return config.data, config.model.from_run
+
+
+def _data_facts(config: Config, store: RunStore) -> dict[str, Any]:
+    """What a run's record says of its data as they are now. Raises DataError where train or val has no pictures, and
+    RunError where the run that it begins from learned from pictures that it would be judged on."""
     data = load(config.data.name).with_val_fraction(config.data.val_fraction)
     for split in ("train", "val"):
         data.indices(split)
-    return {"fingerprint": data.fingerprint, "synthetic": data.synthetic, "split_note": data.split_note}
+    facts = {"fingerprint": data.fingerprint, "synthetic": data.synthetic, "split_note": data.split_note}
+    if config.model.from_run:
+        facts["start_note"] = _start_note(store.get(config.model.from_run), data.name, data.fingerprint)
+    return facts
+
+
+def _start_note(source: Run, name: str, fingerprint: str) -> str | None:
+    """What must be said of a run's figures on this data since it begins from the weights of `source`; None: nothing."""
+    if source.fingerprint == fingerprint:
+        return source.start_note
+    if source.data_name == name and source.fingerprint:
+        share = source.config.data.val_fraction if source.config else None
+        raise RunError(
+            f"Run '{source.id}' learned from another split or version of '{name}', so what begins from it would be judged on "
+            f"pictures that it knows. Set data.val_fraction={'none' if share is None else share} as there, or model.from_run=none."
+        )
+    return (
+        f"It began from run '{source.id}', which learned from '{source.data_name}': where pictures of that stand in this "
+        "run's val, its figures are too good."
+    )
 
 
 def resume(store: RunStore, run_id: str, *, here: bool = False) -> Run:
@@ -206,7 +235,8 @@ def seconds_known(runs: Iterable[Run], configs: Sequence[Config]) -> float | Non
 
 def _pace(config: Config) -> tuple[Any, ...]:
     """What the seconds of an epoch depend on."""
-    return config.data, config.model, config.augment, config.train.batch_size, config.optim.name, config.runtime
+    model = config.model.model_copy(update={"pretrained": False, "weights": None, "from_run": None})
+    return config.data, model, config.augment, config.train.batch_size, config.optim.name, config.runtime
 
 
 def queue(store: RunStore) -> list[Run]:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from fer.config import ModelConfig, used
 from fer.errors import CheckpointError
-from fer.runs import RunStore
+from fer.runs import ACTIVE, RunStore
 
 FOLDER = "https://download.pytorch.org/models/"
 SUFFIXES = (".pth", ".pt", ".safetensors")
 _SECONDS = 10.0  # to wait for an answer
-_LAYERS = ("name", "channels", "width", "depth", "hidden_layers", "batch_norm")  # what the shapes of weights depend on
+SHAPES = ("name", "channels", "width", "depth", "hidden_layers", "batch_norm")  # what the weights' shapes depend on
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ def check_weights(model: ModelConfig, store: RunStore) -> None:
 
 def _check_run(model: ModelConfig, store: RunStore) -> None:
     run = store.get(model.from_run or "")
-    if run.members or run.config is None or not run.has_weights:
-        what = "is an ensemble" if run.members else "has no weights"
+    if run.members or run.config is None or not run.has_weights or run.state in ACTIVE:
+        what = "is an ensemble" if run.members else f"is {run.state}" if run.state in ACTIVE else "has no weights"
         raise CheckpointError(
-            f"Run '{run.id}' {what}, so nothing can begin from it: set model.from_run to a run that trained at least one "
-            "epoch, or to none."
+            f"Run '{run.id}' {what}, so nothing can begin from it: set model.from_run to a run that has ended and trained "
+            "at least one epoch, or to none."
         )
-    theirs, values = run.config.model, {f"model.{key}": getattr(model, key) for key in _LAYERS}
-    for key in _LAYERS:
+    theirs, values = run.config.model, {f"model.{key}": getattr(model, key) for key in SHAPES}
+    for key in SHAPES:
         here, there = getattr(model, key), getattr(theirs, key)
         if here != there and used(f"model.{key}", values):
             raise CheckpointError(

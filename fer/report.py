@@ -429,7 +429,7 @@ def _data_entry(members: Sequence[Group]) -> dict[str, Any]:
         "label": data_label(run),
         "fingerprint": run.fingerprint,
         "groups": [g.label for g in members],
-        "note": run.split_note,
+        "note": " ".join(filter(None, (run.split_note, run.start_note))),
         "synthetic": run.synthetic,
         "splits": {split: sum(by_class.values()) for split, by_class in counts.items()},
         "lines": [

@@ -190,6 +190,12 @@ class Run:
         return self.record.get("data", {}).get("split_note")
 
     @property
+    def start_note(self) -> str | None:
+        """The caveat about the run that it began from, where that one learned from other data; None where there is none."""
+        note = self.record.get("data", {}).get("start_note")
+        return note if isinstance(note, str) and note else None
+
+    @property
     def remark(self) -> str | None:
         """What whoever shipped the run says about its figures; None for one's own runs."""
         return self.record.get("remark")

@@ -429,7 +429,8 @@ class _Fit:
                 if now - self._last_save >= _SAVE_SECONDS:
                     self._check_weights()
                     self._save_resume()
-        self._check_finite()
+        self._check_finite()  # waits for the device
+        state.seconds = before + time.monotonic() - began
         return True
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor, lr: float) -> None:
@@ -631,7 +632,8 @@ class _Fit:
         if learner.mean is not None:
             learner.mean.load_state_dict(saved["mean"])
         learner.optimizer.load_state_dict(saved["optimizer"])
-        learner.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # empty where the run was saved on a device that needs none
+            learner.scaler.load_state_dict(saved["scaler"])
         state.sums.copy_(saved["sums"])
         state.epoch, state.step, state.seconds = saved["epoch"], saved["step"], saved["seconds"]
         state.best_epoch, state.best_top1 = saved["best_epoch"], saved["best_top1"]

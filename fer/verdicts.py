@@ -127,7 +127,7 @@ def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "
     if group.data_key != baseline.data_key:
         return _refuse(refused, _other_data(group.runs[0], baseline.runs[0], refused))
     ours, theirs = _finished(group, split), _finished(baseline, split)
-    if min(len(ours), len(theirs)) >= MIN_SEEDS:
+    if min(len(ours), len(theirs)) >= MIN_SEEDS and not (_of_one_start(group) or _of_one_start(baseline)):
         shared = ours.keys() & theirs.keys()
         paired = len(shared) >= MIN_SEEDS
         if paired:
@@ -143,6 +143,12 @@ def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "
     except RunError as error:
         return _refuse(refused, str(error))
     return _filled(refused, "networks", of, [ours_run.id, theirs_run.id], paired=True)
+
+
+def _of_one_start(group: Group) -> bool:
+    """Whether its seeds all began from the weights of one run: they say how far continuations lie apart, not trainings."""
+    config = group.runs[0].config
+    return bool(config and config.model.from_run)
 
 
 def _finished(group: Group, split: str) -> dict[int, float]:

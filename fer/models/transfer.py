@@ -139,7 +139,13 @@ def load_first_weights(model: nn.Module, config: ModelConfig, store: RunStore) -
         return
     check_weights(config, store)
     if config.from_run:
-        load_weights(model, read_weights(path), config.name, f"run '{config.from_run}'")
+        from fer.checkpoint import load_checkpoint  # which builds networks itself
+
+        # In the layers' order: a dropout layer, which has no weights, counts in the names of those behind it.
+        theirs = load_checkpoint(path).model.state_dict().values()
+        load_weights(
+            model, dict(zip(model.state_dict(), theirs, strict=False)), config.name, f"run '{config.from_run}'"
+        )
     elif config.weights:
         load_weights(model, read_weights(path), config.name, path.name)
     else:

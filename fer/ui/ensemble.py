@@ -8,7 +8,7 @@ import streamlit as st
 
 from fer import access
 from fer.errors import FerError
-from fer.runs import Run
+from fer.runs import ACTIVE, Run
 from fer.ui.frame import plain
 from fer.ui.loaders import core_do
 from fer.ui.parts import percent
@@ -20,14 +20,14 @@ def ensemble_form(chosen: Sequence[Run]) -> None:
     """Let the chosen runs answer together: a run of their own, evaluated in a process of its own."""
     if not access.may_change():
         return
-    usable = [run for run in chosen if run.has_weights]
+    usable = [run for run in chosen if run.has_weights and run.state not in ACTIVE]
     with st.expander("Let the chosen runs answer together", icon=":material/group_work:"):
         st.markdown(
             "An **ensemble** answers with the mean of its members' calibrated probabilities. It is often better than the best of "
             "them, most of all where they differ in more than their seed, and costs the time of all of them at each answer."
         )
         if len(usable) < 2:
-            st.caption("Choose at least two runs with weights above.")
+            st.caption("Choose at least two runs with weights above; one that still trains cannot be a member.")
             return
         run_id = st.text_input("Id of the ensemble", placeholder="ensemble and four digits", key="ensemble-id")
         if st.button(f"Make an ensemble of {len(usable)}", key="ensemble-make"):

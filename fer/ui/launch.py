@@ -82,10 +82,11 @@ def grid_plan(recipe: str, config: Config, choices: dict[str, str]) -> Plan:
 
 def time_arguments(config: Config) -> tuple[str, ...]:
     """What to ask `python -m fer` for the time of an epoch; the same for runs whose steps cost the same."""
+    idle = _NOT_TIMED
+    if not config.train.freeze_epochs:  # which a network that begins at random cannot have
+        idle += ("model.from_run",)
     changes = {
-        p: v
-        for p, v in changes_from("baseline", config).items()
-        if p not in _NOT_TIMED and not p.startswith("schedule.")
+        p: v for p, v in changes_from("baseline", config).items() if p not in idle and not p.startswith("schedule.")
     }
     name = changes.pop("data.name", config.data.name)
     settings = [text for p, v in changes.items() for text in ("--set", f"{p}={'none' if v is None else v}")]

@@ -115,7 +115,7 @@ def data_notes(runs: list[Run], *, remarks: bool = False) -> None:
         st.caption(
             f":material/draw: Synthetic: {plain(', '.join(drawn))} {'was' if len(drawn) == 1 else 'were'} trained on faces drawn by FER Lab, not on photographs."
         )
-    for note in sorted({n for r in runs for n in (r.split_note, r.remark if remarks else None) if n}):
+    for note in sorted({n for r in runs for n in (r.split_note, r.start_note, r.remark if remarks else None) if n}):
         st.caption(f":material/info: {plain(note)}")
 
 

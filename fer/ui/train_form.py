@@ -19,7 +19,7 @@ from fer.config import SETTINGS, USED_WITH, Config, Setting, flatten, parse_assi
 from fer.data.dataset import SAMPLE, available, default_dataset
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
-from fer.runs import Run, RunStore
+from fer.runs import ACTIVE, Run, RunStore
 from fer.ui.frame import plain
 
 FIRST = ("train.epochs", "train.batch_size", "optim.lr", "model.name", "seed")
@@ -185,7 +185,8 @@ def settings_form(state: TrainState, runs: Sequence[Run]) -> Form:
 def _beginnings(values: Mapping[str, Any], runs: Iterable[Run]) -> list[str]:
     """The ids of the runs whose weights the chosen network can begin from, the one that is chosen among them in any case."""
     chosen, name = values["model.from_run"], values["model.name"]
-    found = [r.id for r in runs if r.config and r.config.model.name == name and not r.members and r.has_weights]
+    usable = (r for r in runs if r.config and r.config.model.name == name and not r.members and r.state not in ACTIVE)
+    found = [r.id for r in usable if r.has_weights]
     return found if chosen is None or chosen in found else [chosen, *found]
 
 

@@ -23,7 +23,7 @@ from fer.ui.train_form import label, shown_value
 
 _MAX_CURVES = 6
 _MAX_COMMANDS = 8
-_NO_LAYERS = {"pretrained", "weights"}  # settings of a network that change nothing in its layers
+_NO_LAYERS = {"pretrained", "weights", "from_run"}  # settings of a network that change nothing in its layers
 
 
 def schedule(plan: Plan) -> None:

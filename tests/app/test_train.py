@@ -295,6 +295,13 @@ def test_the_time_of_frozen_epochs_is_taken_off():
     assert launch.seconds_of([("transfer-resnet18", config)], measured) == (10.0, 10.0, 38.0)
 
 
+def test_a_time_holds_for_runs_that_begin_elsewhere():
+    config = with_settings(RECIPES["baseline"].config(), {"model.from_run": "first"})
+    assert launch.time_arguments(config) == launch.time_arguments(RECIPES["baseline"].config())
+    frozen = with_settings(config, {"model.name": "resnet18", "train.freeze_epochs": 1})
+    assert "model.from_run=first" in launch.time_arguments(frozen)  # or nothing could be frozen
+
+
 def test_another_recipe_keeps_own_changes_and_sets_its_schedule(page):
     _set(page, "train.epochs", 4)
     page.selectbox(key="train-recipe").set_value("exponential-decay").run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,18 +10,24 @@ import pytest
 import torch
 
 from fer import train as training
+from fer.card import model_card
 from fer.checkpoint import halve, load_checkpoint
 from fer.cli import main
 from fer.config import Config, ModelConfig, with_settings
+from fer.data import dataset
 from fer.device import Runtime
 from fer.ensembles import create_ensemble
 from fer.errors import CheckpointError, ConfigError, RunError
+from fer.experiments import groups
+from fer.jobs import submit
 from fer.models import build_model
 from fer.models.transfer import load_first_weights
-from fer.pretrained import check_weights, weights_note
-from fer.runs import RunStore
+from fer.pretrained import weights_note
+from fer.runs import RunStore, hold
 from fer.train import Learner, Watcher, fit
-from tests.conftest import tiny_config
+from fer.verdicts import verdicts
+from tests.conftest import draw_blobs, tiny_config
+from tests.made_runs import write_run
 
 SMALL = {"model__name": "compact", "model__channels": "grey", "model__width": 0.25}
 
@@ -94,14 +101,73 @@ def test_another_network_is_refused_before_it_has_a_folder(done, make_run, chang
     assert done.ids() == ["done"]
 
 
-def test_what_the_network_ignores_need_not_agree(done):
-    check_weights(tiny_config(**SMALL, model__depth=3, model__dropout=0.4, model__from_run="done").model, done)
+def test_what_has_no_weights_need_not_agree(done):
+    """A dropout layer moves the names of the layers behind it."""
+    config = tiny_config(**SMALL, model__depth=3, model__dropout=0.4, model__from_run="done").model
+    model = build_model(config, 7)
+    load_first_weights(model, config, done)
+    theirs = load_checkpoint(done.folder("done") / "best.safetensors").model
+    assert [*model.state_dict()] != [*theirs.state_dict()]
+    for ours, other in zip(model.state_dict().values(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(ours, other)
+
+
+def test_damaged_weights_of_the_other_are_said(done, make_run):
+    (done.folder("done") / "best.safetensors").write_bytes(b"no weights")
+    make_run("more", **SMALL, model__from_run="done")
+    with pytest.raises(CheckpointError, match=r"The weights done/best\.safetensors are damaged"):
+        fit(done, "more")
+
+
+def test_a_run_that_still_trains_is_no_beginning(done, make_run):
+    done.write_status("done", {"state": "running"})
+    with (
+        hold(done.folder("done") / "run.lock"),
+        pytest.raises(CheckpointError, match="Run 'done' is running, so nothing"),
+    ):
+        make_run("more", **SMALL, model__from_run="done")
+
+
+def test_another_split_of_the_same_pictures_is_refused(done, make_run):
+    """Or it would be judged on what its first weights learned from."""
+    said = r"another split or version of 'tiny'.*Set data\.val_fraction=none as there, or model\.from_run=none"
+    with pytest.raises(RunError, match=said):
+        make_run("more", **SMALL, model__from_run="done", data__val_fraction=0.2)
+    with pytest.raises(RunError, match=said):
+        submit(done, [(None, tiny_config(**SMALL, model__from_run="done", data__val_fraction=0.2))])
+    assert done.ids() == ["done"]
+
+
+def test_other_pictures_are_said_beside_the_figures_and_so_by_what_begins_from_there(done, make_run, tiny):
+    dataset.save(dataclasses.replace(draw_blobs(seed=5), name="others"))
+    first = make_run("first", **SMALL, model__from_run="done", data__name="others")
+    assert "It began from run 'done', which learned from 'tiny'" in first.start_note
+    first = fit(done, "first")
+    second = make_run("second", **SMALL, model__from_run="first", data__name="others")
+    assert second.start_note == first.start_note
+    assert first.start_note in model_card(first)
+    assert make_run("third", **SMALL, model__from_run="done").start_note is None
+
+
+def test_seeds_that_began_from_one_run_are_no_trainings_of_their_own(store):
+    tops = {"baseline": (0.54, 0.55, 0.545), "step-decay": (0.556, 0.565, 0.562)}
+    runs = [
+        write_run(store, f"{name}-{seed}", [{"val_top1": top}], recipe=name, seed=seed, model__from_run="done")
+        for name, values in tops.items()
+        for seed, top in enumerate(values)
+    ]
+    of = {g.recipe: g for g in groups(runs)}
+    (found,) = verdicts(of["baseline"], of.values())
+    assert found.kind != "recipes"
 
 
 def test_no_such_run_one_without_weights_and_an_ensemble_are_refused(done, make_run, capsys):
     with pytest.raises(RunError, match="There is no run 'gone'"):
         make_run("more", **SMALL, model__from_run="gone")
     make_run("waiting", **SMALL)
+    with pytest.raises(CheckpointError, match="Run 'waiting' is queued, so nothing can begin from it"):
+        make_run("more", **SMALL, model__from_run="waiting")
+    done.request_stop("waiting")
     with pytest.raises(CheckpointError, match="Run 'waiting' has no weights.*trained at least one epoch"):
         make_run("more", **SMALL, model__from_run="waiting")
     shutil.copytree(done.folder("done"), done.folder("done2"))

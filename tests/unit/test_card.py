@@ -37,6 +37,13 @@ def test_the_card_of_an_ensemble_names_its_members(finished_run, store, make_run
     assert f"{2 * 423_751:,} parameters" in text
 
 
+def test_a_card_says_from_which_run_it_began(finished_run, store, make_run):
+    assert "began from" not in model_card(finished_run)
+    make_run("more", model__from_run="done", train__epochs=1)
+    text = model_card(fit(store, "more"))
+    assert "It began from the best weights of `done`, whose training is not in these minutes." in text
+
+
 def test_a_run_that_was_not_evaluated_has_no_card(make_run, store):
     make_run("new")
     with pytest.raises(RunError, match=r"'new' has no report on val.*fer evaluate new"):

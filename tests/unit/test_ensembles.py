@@ -14,6 +14,7 @@ from fer.errors import DataError, RunError
 from fer.evaluate import compute_logits, evaluate_run
 from fer.metrics import softmax
 from fer.predict import Predictor
+from fer.runs import hold
 from fer.train import fit
 
 
@@ -40,6 +41,21 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_calibrated_probabiliti
     assert report["top1"] == pytest.approx((np.mean(probs, axis=0).argmax(1) == tiny.subset("val")[1]).mean())
     asked = Predictor("both", store).predict(tiny.subset("val")[0])
     np.testing.assert_allclose(asked, softmax(logits, report["calibration"]["temperature"]), atol=1e-6)
+
+
+def test_a_member_that_warmed_up_for_longer_than_an_ensembles_one_epoch(finished_run, store, make_run):
+    make_run("warm", seed=1, train__epochs=2, schedule__warmup_epochs=1.0)
+    fit(store, "warm")
+    assert create_ensemble(store, ["warm", "done"], device="cpu").state == "finished"
+
+
+def test_a_run_that_still_trains_is_no_member(two, store):
+    store.write_status("other", {**two[1].status, "state": "running"})
+    with (
+        hold(two[1].path / "run.lock"),
+        pytest.raises(RunError, match="Run 'other' is running, so its weights will change"),
+    ):
+        create_ensemble(store, ["done", "other"], device="cpu")
 
 
 def test_an_ensemble_looks_like_a_run_to_everyone(two, store):

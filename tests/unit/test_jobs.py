@@ -358,6 +358,7 @@ def test_the_time_of_a_submission_follows_from_runs_of_its_kind(store, make_run,
     known = jobs.seconds_known([finished_run], configs)
     assert known == pytest.approx(2 * 3 * finished_run.epoch_seconds)
     assert jobs.seconds_known([finished_run], [*configs, tiny_config(train__batch_size=7)]) is None
+    assert jobs.seconds_known([finished_run], [with_settings(c, {"model.from_run": "done"}) for c in configs]) == known
     assert jobs.seconds_known([], configs) is None
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -286,6 +287,27 @@ def assert_same_outcome(a: Run, b: Run) -> None:
         assert same_weights(weights(a, name), weights(b, name)), name
     ours, theirs = ({k: v for k, v in r.report("val").items() if k != "run"} for r in (a, b))
     assert ours == theirs
+
+
+def test_a_run_saved_where_no_scaler_is_needed_goes_on_where_one_is(store, make_run, every_step, monkeypatch):
+    """From a CPU to a GPU without bf16, played here by fp16 on the CPU."""
+    make_run("a", **SETTINGS)
+    fit(store, "a", Watcher(should_stop=StopAfter(2)))
+    store.requeue("a")
+    monkeypatch.setattr(training._Fit, "_runtime", lambda self, saved: Runtime(torch.device("cpu"), "fp16", 1))
+    run = fit(store, "a")
+    assert (run.state, run.status["precision"]) == ("finished", "fp16")
+
+
+def test_an_epochs_seconds_hold_the_wait_for_its_last_steps(store, make_run, monkeypatch):
+    """On a GPU the steps are launched long before they are done."""
+
+    def wait(self) -> None:
+        time.sleep(0.3)
+
+    monkeypatch.setattr(training._Fit, "_check_finite", wait)
+    make_run("a", **SETTINGS)
+    assert all(row["epoch_seconds"] > 0.3 for row in fit(store, "a").metrics)
 
 
 @pytest.mark.parametrize("looks", [[STEPS], [1, 2, 6]])

@@ -158,6 +158,7 @@ def test_a_path_is_kept_whole_and_an_empty_one_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert ModelConfig(name="resnet18", weights="a.pth").weights == str(tmp_path / "a.pth")
     assert ModelConfig(name="resnet18", weights=" ").weights is None
+    assert ModelConfig(name="resnet18", weights="~nobody-of-this-name/a.pth").weights.endswith("a.pth")  # no crash
     elsewhere = r"C:\weights\a.pth"  # another machine's run, looked at here
     assert ModelConfig(name="resnet18", weights=elsewhere).weights == elsewhere
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fer.config import Config, differing, flatten, with_settings
+from fer.config import Config, differing, flatten, used, with_settings
 from fer.errors import ConfigError
 from fer.experiments import by_data, data_key, data_label, setting_text
 from fer.recipes import RECIPES
@@ -114,12 +114,17 @@ def _recipes(run: Run, *names: str) -> tuple[Remedy, ...]:
     return tuple(remedies)
 
 
+# What the shapes of weights depend on: a run that begins from another one's weights has to keep to that network.
+_SHAPES = {f"model.{key}" for key in ("name", "channels", "width", "depth", "hidden_layers", "batch_norm")}
+
+
 def _change(run: Run, title: str, why: str, changes: Mapping[str, Any], recipe: str = "") -> Remedy | None:
-    """None where nothing would change, or the result is no config."""
+    """None where nothing would change that the run uses, it could not be launched so, or the result is no config."""
     assert run.config
     now = flatten(run.config)
-    new = {path: value for path, value in changes.items() if now[path] != value}
-    if not new:
+    then = {**now, **changes}
+    new = {path: value for path, value in changes.items() if now[path] != value and used(path, then)}
+    if not new or (run.config.model.from_run and _SHAPES & new.keys()):
         return None
     try:
         with_settings(run.config, new)

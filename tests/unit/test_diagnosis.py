@@ -10,6 +10,7 @@ import pytest
 
 from fer.diagnosis import Finding, diagnose, diagnose_together
 from fer.files import PROJECT_ROOT
+from fer.pretrained import check_weights
 from fer.runs import Run, RunStore
 from tests.made_runs import write_run
 
@@ -31,6 +32,10 @@ def healthy(n: int = 10) -> list[dict[str, float]]:
         train_top1=[0.93 - 0.6 * v for v in x],
         val_top1=[0.90 - 0.5 * v for v in x],
     )
+
+
+UNDERFITTED = rows(train_loss=[1.6, 1.5, 1.49, 1.49], val_loss=1.5, train_top1=[0.35, 0.4, 0.41, 0.41], val_top1=0.4)
+DRIFTED = rows(val_top1=[0.5, 0.55, 0.5], train_top1=[0.5, 0.6, 0.9])
 
 
 def found(run: Run, kind: str) -> Finding | None:
@@ -158,12 +163,34 @@ def test_still_getting_better_at_the_end(store: RunStore) -> None:
 
 
 def test_underfitting_and_its_remedies(store: RunStore) -> None:
-    curve = rows(train_loss=[1.6, 1.5, 1.49, 1.49], val_loss=1.5, train_top1=[0.35, 0.4, 0.41, 0.41], val_top1=0.4)
-    finding = found(write_run(store, "a", curve, model__dropout=0.5), "underfitting")
+    finding = found(write_run(store, "a", UNDERFITTED, model__dropout=0.5), "underfitting")
     assert finding and "train top-1 ended at 41.0 %, 1.0 points from val" in finding.evidence
     assert [r.changes for r in finding.remedies] == [
         {"model.width": 2.0}, {"model.batch_norm": True}, {"model.dropout": 0.0}
     ]  # fmt: skip
+
+
+def test_what_the_network_ignores_is_no_remedy(store: RunStore) -> None:
+    drifted = found(write_run(store, "a", DRIFTED, recipe="transfer-resnet18"), "drift")
+    assert drifted and [r.recipe for r in drifted.remedies] == ["mixup"]
+    backbone = found(write_run(store, "b", UNDERFITTED, recipe="transfer-resnet18"), "underfitting")
+    assert backbone and [r.changes for r in backbone.remedies] == [{"optim.weight_decay": 0.0}]
+    family = found(write_run(store, "c", UNDERFITTED, recipe="strong"), "underfitting")
+    assert family and family.remedies[0].changes == {"model.width": 2.0}
+
+
+def test_a_run_that_began_from_another_is_offered_what_keeps_the_network(store: RunStore) -> None:
+    write_run(store, "first", healthy())
+    (store.root / "first" / "best.safetensors").touch()
+    began = {"model__dropout": 0.5, "model__from_run": "first"}
+    drifted = write_run(store, "a", DRIFTED, **began)
+    underfitted = write_run(store, "b", UNDERFITTED, **began)
+    offered = {run.id: [r for f in diagnose(run) for r in f.remedies] for run in (drifted, underfitted)}
+    assert [r.recipe for r in offered["a"]] == ["mixup"]
+    assert [r.changes for r in offered["b"]] == [{"model.dropout": 0.0}]
+    for run in (drifted, underfitted):
+        for remedy in offered[run.id]:
+            check_weights(remedy.config(run).model, store)  # what a launch asks
 
 
 def test_early_stop_too_early(store: RunStore) -> None:

@@ -54,10 +54,12 @@ class Choice:
 def choose(everything: Sequence[Run]) -> Choice | None:
     """One run or two, data set and split, kept in the URL; by default the best run, its own data set and val.
 
-    None where no run has a report or weights.
+    An archived run is listed where the URL asks for it. None where no run has a report or weights.
     """
     first, beside, second, third = st.columns([4, 4, 3, 2])
-    runs = _runs(shown(everything))
+    asked = (st.query_params.get("run"), st.query_params.get("with"))
+    # Archived runs that the URL asks for stand last, so that none is what the page opens on by itself.
+    runs = _runs(shown(everything)) + _runs([r for r in everything if r.notes.archived and r.id in asked])
     with first:
         run = pick_run("Run", runs, help="Its best epoch's weights are evaluated.")
     if run is None:

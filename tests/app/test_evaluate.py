@@ -226,6 +226,20 @@ def test_two_runs_stand_beside_each_other_with_their_difference(open_page, secon
     assert "shared pictures" in said(at)
 
 
+def test_an_archived_run_is_shown_only_when_the_link_asks_for_it(open_page, second_run, store) -> None:
+    set_record(store.get("done"), synthetic=True)  # so that the other would stand first, were it not archived
+    store.annotate("other", archived=True)
+    at = open_page("evaluate")
+    assert at.selectbox(key="pick-run").value == "done" and len(at.selectbox(key="pick-run").options) == 1
+    at = open_page("evaluate", run="other")
+    assert not at.exception and at.selectbox(key="pick-run").value == "other"
+    assert "The link names" not in said(at) and at.query_params["run"] == "other"
+    at = open_page("evaluate", **{"with": "other"})
+    assert not at.exception and at.selectbox(key="pick-run").value == "done"
+    assert at.selectbox(key="pick-with").value == "other" and at.query_params["with"] == "other"
+    assert [m.label for m in at.metric].count("Top-1") == 2
+
+
 def test_a_chosen_cell_shows_its_pictures_and_a_tab_the_surest_mistakes(open_page, second_run) -> None:
     at = open_page("evaluate", run="other")
     assert "angry called disgust" in at.selectbox(key="cell").options[0]

@@ -197,8 +197,8 @@ def _views(row: Any, run: Run, report: Mapping[str, Any], split: str) -> None:
 
 
 def _which_is_better(runs: Sequence[Run], name: str, split: str) -> None:
-    """For two runs on their own data: whether the difference is more than chance on these pictures."""
-    if len(runs) == 2 and all(r.data_name == name for r in runs):
+    """For two whole runs on their own data: whether the difference is more than chance on these pictures."""
+    if len(runs) == 2 and all(r.config and r.data_name == name for r in runs):
         second, first = groups(runs, single=True)
         (verdict,) = verdicts(first, [second], split=split)
         st.markdown(f":material/balance: {plain(verdict.sentence)}")

@@ -226,6 +226,17 @@ def test_two_runs_stand_beside_each_other_with_their_difference(open_page, secon
     assert "shared pictures" in said(at)
 
 
+def test_two_runs_whose_settings_cannot_be_read_stand_beside_each_other(open_page, second_run, store) -> None:
+    for run_id in ("done", "other"):
+        path = store.root / run_id / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "config": {"model": {"name": "gone"}}}))
+        assert store.get(run_id).config is None
+    at = open_page("evaluate", run="other", **{"with": "done"})
+    assert not at.exception and at.selectbox(key="pick-with").value == "done"
+    assert [m.label for m in at.metric].count("Top-1") == 2 and len(at.dataframe) == 2
+    assert "shared pictures" not in said(at)
+
+
 def test_an_archived_run_is_shown_only_when_the_link_asks_for_it(open_page, second_run, store) -> None:
     set_record(store.get("done"), synthetic=True)  # so that the other would stand first, were it not archived
     store.annotate("other", archived=True)

@@ -271,10 +271,16 @@ def _confusion(pairs: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
 
 
 def _follow_click(event: Any, classes: Sequence[str]) -> None:
-    """Choose the cell that was clicked; once for each click, so that the list below can choose another."""
+    """Choose the cell that was clicked; once for each click, so that the list below can choose another.
+
+    Where the tab was not open a moment ago, nothing was clicked yet, and the cell is the one in the URL.
+    """
     points = event.selection.points
     cell = (points[0]["y"], points[0]["x"]) if points else None
-    if cell != st.session_state.get("clicked-cell"):
+    if "cell" not in st.session_state:
+        st.session_state["clicked-cell"] = cell
+        st.session_state["cell"] = st.query_params.get("cell")
+    elif cell != st.session_state.get("clicked-cell"):
         st.session_state["clicked-cell"] = cell
         st.session_state["cell"] = _cell_name(classes, *map(int, cell)) if cell else None
 
@@ -299,10 +305,14 @@ def _cell_pictures(run: Run, report: Mapping[str, Any], choice: Choice) -> None:
         placeholder="no cell chosen",
         key="cell",
     )
-    if chosen:
-        saved = _saved_logits(run, choice)
-        if saved:
-            _gallery(in_cell(saved, *cells[chosen]), saved, run, report, choice, key="cell")
+    if not chosen:
+        st.query_params.pop("cell", None)
+        return
+    if chosen != st.query_params.get("cell"):
+        st.query_params["cell"] = chosen
+    saved = _saved_logits(run, choice)
+    if saved:
+        _gallery(in_cell(saved, *cells[chosen]), saved, run, report, choice, key="cell")
 
 
 def _cells_in_order(matrix: np.ndarray) -> list[tuple[int, int]]:

@@ -262,6 +262,32 @@ def test_a_chosen_cell_shows_its_pictures_and_a_tab_the_surest_mistakes(open_pag
     assert "other is wrong about 10 of 70 pictures" in said(mistakes)
 
 
+def test_the_chosen_cell_is_in_the_address(open_page, second_run) -> None:
+    at = open_page("evaluate", run="other", cell="angry called disgust")
+    assert not at.exception and at.selectbox(key="cell").value == "angry called disgust"
+    (gallery,) = [e.proto.body for e in at.get("html") if "fer-gallery" in e.proto.body]
+    assert gallery.count("<figure>") == 2 and "label: angry" in gallery
+    at.selectbox(key="cell").set_value("angry called right").run()
+    assert at.query_params["cell"] == "angry called right"
+    at.selectbox(key="cell").set_value(None).run()
+    assert not at.exception and "cell" not in at.query_params
+    at = open_page("evaluate", run="other", cell="angry called surprise")
+    assert not at.exception and at.selectbox(key="cell").value is None, "no picture is there"
+    assert "cell" not in at.query_params
+
+
+def test_the_chosen_cell_outlives_a_look_at_another_tab(open_page, second_run) -> None:
+    at = open_page("evaluate", run="other")
+    at.selectbox(key="cell").set_value("angry called disgust").run()
+    at.session_state["clicked-cell"] = (0, 1)  # as after a click, which the matrix forgets while it is not shown
+    at.session_state["tab"] = "Calibration"
+    at.run()
+    assert "Reliability" in at.get("plotly_chart")[0].proto.alt and at.query_params["cell"] == "angry called disgust"
+    at.session_state["tab"] = "Confusion matrix"
+    at.run()
+    assert not at.exception and at.selectbox(key="cell").value == "angry called disgust"
+
+
 def test_without_the_data_set_mistakes_are_told_in_words(open_page, second_run, tmp_path) -> None:
     (tmp_path / "data" / "tiny.npz").unlink()
     at = open_page("evaluate", run="other", tab="Surest mistakes")

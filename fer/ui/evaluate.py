@@ -596,7 +596,10 @@ def _ranked(runs: list[Run]) -> list[Run]:
 
 
 def _saved(run: Run, name: str, split: str) -> dict[str, Any] | None:
+    """The report on the data that the run was trained on or, where there is none, on what that name stands for now."""
     report = run.report(split, _fingerprint(run, name))
+    if name == run.data_name and not whole_report(report):
+        report = run.report(split, _fingerprint_now(name))
     return report if whole_report(report) else None
 
 
@@ -663,9 +666,12 @@ def _classes_of(name: str) -> tuple[str, ...] | None:
 
 
 def _fingerprint(run: Run, name: str) -> str:
-    """The fingerprint that a report on this data set is kept under; '-' where the data set was never made here."""
-    if name == run.data_name:
-        return run.fingerprint
+    """The fingerprint that a report on this data set is kept under, unless the data have changed since the training."""
+    return run.fingerprint if name == run.data_name else _fingerprint_now(name)
+
+
+def _fingerprint_now(name: str) -> str:
+    """The fingerprint of the data set as it is prepared here; '-' where it was never made."""
     return dataset.load_head(name)["fingerprint"] if dataset.dataset_path(name).is_file() else "-"
 
 

@@ -113,6 +113,28 @@ def test_data_that_changed_since_the_training_is_said(open_page, finished_run) -
     assert "is no longer the one that the run was trained on" in said(at)
 
 
+def test_a_report_on_data_that_changed_since_the_training_is_found_by_the_next_visitor(open_page, finished_run) -> None:
+    (finished_run.path / "report.json").unlink()
+    changed = draw_blobs(seed=9)
+    dataset.save(changed)
+    press_evaluate(open_page("evaluate"))
+    at = open_page("evaluate")
+    assert not at.exception and "Not evaluated yet" not in said(at)
+    assert metrics(at)["Top-1"] == f"{100 * finished_run.report('val', changed.fingerprint)['top1']:.2f} %"
+    assert "is no longer the one that the run was trained on" in said(at)
+
+
+def test_the_report_on_the_data_of_the_training_stands_before_one_on_what_they_became(
+    open_page, finished_run, store
+) -> None:
+    changed = draw_blobs(seed=9)
+    dataset.save(changed)
+    report = {**finished_run.report("val"), "fingerprint": changed.fingerprint, "n": 1}
+    store.save_report("done", changed.fingerprint, "val", report)
+    at = open_page("evaluate")
+    assert metrics(at)["Pictures"] == "70" and "is no longer the one" not in said(at)
+
+
 def test_a_store_that_cannot_be_written_still_gives_the_answer(open_page, finished_run, store, read_only) -> None:
     (finished_run.path / "report.json").unlink()
     read_only(store.root)

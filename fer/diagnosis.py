@@ -27,6 +27,7 @@ from typing import Any, Literal
 from fer.config import Config, differing, flatten, used, with_settings
 from fer.errors import ConfigError
 from fer.experiments import by_data, data_key, data_label, setting_text
+from fer.pretrained import SHAPES
 from fer.recipes import RECIPES
 from fer.runs import ACTIVE, Run
 from fer.schedules import lr_at
@@ -114,17 +115,13 @@ def _recipes(run: Run, *names: str) -> tuple[Remedy, ...]:
     return tuple(remedies)
 
 
-# What the shapes of weights depend on: a run that begins from another one's weights has to keep to that network.
-_SHAPES = {f"model.{key}" for key in ("name", "channels", "width", "depth", "hidden_layers", "batch_norm")}
-
-
 def _change(run: Run, title: str, why: str, changes: Mapping[str, Any], recipe: str = "") -> Remedy | None:
     """None where nothing would change that the run uses, it could not be launched so, or the result is no config."""
     assert run.config
     now = flatten(run.config)
     then = {**now, **changes}
     new = {path: value for path, value in changes.items() if now[path] != value and used(path, then)}
-    if not new or (run.config.model.from_run and _SHAPES & new.keys()):
+    if not new or (run.config.model.from_run and {f"model.{key}" for key in SHAPES} & new.keys()):
         return None
     try:
         with_settings(run.config, new)

@@ -87,6 +87,11 @@ class Group:
             best[run.config.seed if run.config else 0] = run
         return dict(sorted(best.items()))
 
+    @cached_property
+    def measured(self) -> tuple[Run, ...]:
+        """The runs that its figures are of: one a seed, where an epoch has ended."""
+        return tuple(r for r in self.by_seed.values() if r.metrics)
+
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(self.by_seed)
@@ -140,7 +145,7 @@ def band(group: Group, key: str, *, kind: BandKind = "std", axis: Axis = "epoch"
     kind: `std` one standard deviation to each side, `interval` the 95 % t interval of the mean, `range` lowest to highest.
     axis: `seconds` puts an epoch at the mean of its runs. key: of `metrics.jsonl`, or `gap`, `loss_gap`.
     """
-    runs = [r for r in group.by_seed.values() if r.metrics]
+    runs = group.measured
     places = [positions(r, axis) for r in runs]
     x, points = [], []
     for i in range(max((len(r.metrics) for r in runs), default=0)):
@@ -197,9 +202,10 @@ _WHOLE = ("best_epoch", "num_params", "multiply_adds", "epochs_done", "epochs_as
 def figures(group: Group, baseline: Group | None = None) -> dict[str, Any]:
     """One flat row, in the units of the files: fractions 0 to 1, seconds, natural log; None where nothing is known.
 
-    Of several seeds the mean over those that have the figure (`best_epoch`: the median), one run a seed, with `_std`, `_low` and
-    `_high` (95 % t interval) for the figures of merit. `difference` is in best val top-1 against the baseline, None for
-    itself and where the data or the split differ: `comparable` says which.
+    Of several seeds the mean over those that have the figure (`best_epoch`: the median), one run a seed, with `_std`,
+    `_low` and `_high` (95 % t interval) for the figures of merit; `n` counts the seeds in which an epoch has ended.
+    `difference` is in best val top-1 against the baseline, None for itself and where the data or the split differ:
+    `comparable` says which.
     """
     runs = list(group.by_seed.values())
     row: dict[str, Any] = {"label": group.label}
@@ -211,7 +217,7 @@ def figures(group: Group, baseline: Group | None = None) -> dict[str, Any]:
             row |= {f"{name}_{part}": getattr(of, part, None) for part in ("std", "low", "high")}
     states = list(dict.fromkeys(r.state for r in runs))
     row |= {
-        "n": group.n,
+        "n": len(group.measured),
         "seeds": ", ".join(map(str, group.seeds)),
         "data": data_label(group.runs[0]),
         "state": ", ".join(states),
@@ -237,8 +243,13 @@ def _middle(name: str, values: Sequence[float]) -> float | int | None:
 
 def best_top1(group: Group) -> float | None:
     """The best val top-1, 0 to 1; of several seeds the mean; None where no epoch has ended."""
-    tops = [float(r.best["val_top1"]) for r in group.by_seed.values() if r.best]
+    tops = [float(r.best["val_top1"]) for r in group.measured if r.best]
     return statistics.fmean(tops) if tops else None
+
+
+def several(group: Group) -> str:
+    """What its figures are of where it is not one training: 'mean of 3 seeds'; else ''."""
+    return f"mean of {len(group.measured)} seeds" if len(group.measured) > 1 else ""
 
 
 def _of(row: Mapping[str, Any] | None, key: str) -> float | None:

@@ -40,6 +40,7 @@ from fer.experiments import (
     says_who_or_where,
     settings_notes,
     settings_rows,
+    several,
 )
 from fer.plots import comparison as plots
 from fer.plots import curves
@@ -142,8 +143,8 @@ def compare(
 
 
 def speaker(group: Group) -> Run:
-    """The run whose curves are diagnosed for its group: the one of median best val top-1."""
-    ranked = sorted(group.by_seed.values(), key=lambda r: r.best["val_top1"] if r.best else -1.0)
+    """The run whose curves are diagnosed for its group: of those that have an epoch the one of median best top-1."""
+    ranked = sorted(group.measured or group.by_seed.values(), key=lambda r: r.best["val_top1"] if r.best else -1.0)
     return ranked[len(ranked) // 2]
 
 
@@ -312,6 +313,7 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "groups": comparison.groups,
         "speakers": {g.key: speaker(g) for g in comparison.groups},
         "best": comparison.ranked[0] if comparison.ranked else None,
+        "best_of": several(comparison.ranked[0]) if comparison.ranked else "",
         "best_row": next(
             (r for r in comparison.rows if comparison.ranked and r["id"] == comparison.ranked[0].key), None
         ),
@@ -546,7 +548,7 @@ def _schedules(comparison: Comparison) -> dict[str, Any]:
 
 def _charts(comparison: Comparison) -> dict[str, tuple[go.Figure, go.Figure, str]]:
     """`{name: (light, dark, words)}`; what has nothing to show is left out."""
-    drawn = [g for g in comparison.groups if any(r.metrics for r in g.runs)]
+    drawn = [g for g in comparison.groups if g.measured]
     found = {}
     if drawn:
         notes, colours = settings_notes(drawn), marks([(g.key, g.recipe) for g in drawn])

@@ -185,7 +185,7 @@ def numbers(lines: Sequence[Line], metric: str, view: View) -> list[dict[str, An
                 own = {key: value_at(row, key) for key in keys}
                 place = {"epoch": row["epoch"], "step": step, "seconds": seconds}
                 rows.append({"label": group.label, "run": run.id, "seed": seed, **place, **own})
-        if group.n > 1:
+        if len(group.measured) > 1:
             rows += _mean_numbers(group, keys, view)
     return rows
 
@@ -222,7 +222,7 @@ def _series(lines: Sequence[Line], metric: str, view: View, *, empty: bool = Fal
 def _of_group(line: Line, metric: Metric, view: View, unit: float) -> _Series:
     """The only run, or the mean of several with its band."""
     group, nothing = line.group, _Series(line.group.label, line.mark, [], [], None, None, [])
-    runs = [r for r in group.by_seed.values() if r.metrics]
+    runs = group.measured
     if not runs:
         return nothing
     kind = view.band or "std"
@@ -300,7 +300,7 @@ def _x_unit(lines: Sequence[Line], view: View) -> str:
     """'s', 'min' or 'h' for wall time, by the longest run; '' for epochs and steps."""
     if view.axis != "seconds":
         return ""
-    ends = (positions(r, "seconds")[-1] for line in lines for r in line.group.runs if r.metrics)
+    ends = (positions(r, "seconds")[-1] for line in lines for r in line.group.measured)
     longest = max(ends, default=0.0)
     return next(name for limit, name, _ in _UNITS if longest >= limit)
 

@@ -7,7 +7,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from fer.experiments import Group, best_top1
+from fer.experiments import Group, best_top1, several
 from fer.plots.curves import short
 from fer.plots.style import run_colours, styled
 
@@ -42,7 +42,8 @@ def best_bars(found: Sequence[Group], *, dark: bool) -> go.Figure:
 
 def _reached(group: Group) -> str:
     """'epoch 8', or 'mean of 3 seeds'."""
-    return f"mean of {group.n} seeds" if group.n > 1 else f"epoch {next(r.best['epoch'] for r in group.runs if r.best)}"
+    best = group.measured[0].best
+    return several(group) or (f"epoch {best['epoch']}" if best else "")
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]], *, dark: bool) -> go.Figure:

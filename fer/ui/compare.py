@@ -13,7 +13,7 @@ import streamlit as st
 
 from fer.diagnosis import Finding, diagnose, diagnose_together
 from fer.errors import RunError
-from fer.experiments import Group, best_top1, data_label, groups, labels
+from fer.experiments import Group, best_top1, data_label, groups, labels, several
 from fer.plots.comparison import differences, differences_in_words
 from fer.plots.curves import short
 from fer.recipes import STUDY
@@ -288,7 +288,7 @@ def _answer(comparison: Comparison) -> None:
         parts.setdefault(group.data_key, []).append((group, top))
     for part in parts.values():
         (best, top), *others = part
-        seeds = f" (mean of {best.n} seeds)" if best.n > 1 else ""
+        seeds = f" ({several(best)})" if several(best) else ""
         where = f"On {plain(data_label(best.runs[0]))}: " if len(parts) > 1 else ""
         verdict = "is best:" if others else "reaches"
         st.markdown(
@@ -325,8 +325,8 @@ def _say(verdict: Verdict) -> None:
 
 
 def _runner_up(best: Group, top: float, others: Sequence[tuple[Group, float]]) -> str:
-    first = next(r.best for r in best.runs if r.best)
-    epoch = f"Reached in epoch {first['epoch']}." if best.n == 1 else ""
+    first = best.measured[0].best
+    epoch = f"Reached in epoch {first['epoch']}." if first and not several(best) else ""
     if not others:
         return epoch
     second, behind = others[0][0], 100 * (top - others[0][1])

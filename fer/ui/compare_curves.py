@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from fer.experiments import Axis, BandKind, Group, settings_notes
+from fer.experiments import Axis, BandKind, Group, best_top1, settings_notes, several
 from fer.plots import curves
 from fer.plots.curves import METRICS, Line, View
 from fer.plots.style import Mark, marks
@@ -133,7 +133,7 @@ def _overlaid(lines: Sequence[Line], options: Options, drawn: LiveFigures) -> No
 def _side_by_side(lines: Sequence[Line], options: Options, drawn: LiveFigures) -> None:
     key = ("small", _line_keys(lines), options.metrics, options.view, dark())
     figures_ = remembered(key, lambda: curves.side_by_side(lines, options.metrics, options.view, dark=dark()))
-    panels = [(x, f) for x, f in zip(lines, figures_, strict=True) if any(r.metrics for r in x.group.runs)]
+    panels = [(x, f) for x, f in zip(lines, figures_, strict=True) if x.group.measured]
     st.html(f'<div class="fer-legend">{_key(options)}</div>{_CSS}')
     a_row = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3}.get(len(panels), 4)
     for start in range(0, len(panels), a_row):
@@ -173,12 +173,10 @@ def _key(options: Options) -> str:
 def _entry(line: Line) -> str:
     """A name with its colour, symbol and best figure; cut by the browser where it is long, whole in the tooltip."""
     group, name = line.group, html.escape(line.group.label, quote=True)
-    if not any(r.best for r in group.runs):
+    best = group.measured[0].best if group.measured else None
+    if best is None:
         return ""
-    tops = [r.best["val_top1"] for r in group.by_seed.values() if r.best]
-    best = next(r.best for r in group.runs if r.best)
-    mean = percent(sum(tops) / len(tops))
-    figure = f"<b>{mean}</b> in epoch {best['epoch']}" if group.n == 1 else f"<b>{mean}</b> mean of {group.n} seeds"
+    figure = f"<b>{percent(best_top1(group))}</b> " + (several(group) or f"in epoch {best['epoch']}")
     sign = _SYMBOL_SIGNS[line.mark.symbol]
     return f'<span class="fer-run" title="{name}"><i style="color:{line.mark.colour}">{sign}</i><span class="fer-name">{name}</span>{figure}</span>'
 

@@ -111,7 +111,7 @@ def _columns() -> dict[str, Any]:
         "best_val_top1_std": number(
             "± std over seeds", format="%.2f", help="Standard deviation of the best val top-1."
         ),
-        "n": number("seeds", format="%d"),
+        "n": number("seeds", format="%d", help="Those in which an epoch has ended; the figures are of them."),
         "difference": number(
             "difference, points",
             format="%+.2f",

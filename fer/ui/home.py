@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from fer.experiments import Group, best_top1, leading
+from fer.experiments import Group, best_top1, leading, several
 from fer.plots.overview import best_bars
 from fer.recipes import STUDY
 from fer.runs import ACTIVE, Run, by_merit
@@ -26,7 +26,7 @@ def best_experiments(runs: Sequence[Run]) -> None:
     """The experiments of the best runs as bars, seeds together."""
     best = leaders(runs)
     found = leading(best, _LEADERS)
-    alone = all(g.n == 1 for g in found)
+    alone = all(len(g.measured) == 1 for g in found)
     st.subheader("The best runs" if alone else "The best experiments", anchor=False)
     chart(best_bars(found, dark=dark()), key="best", alt=best_alt(found))
     data_notes([r for g in found for r in g.runs])
@@ -84,7 +84,7 @@ def running(runs: Sequence[Run]) -> None:
 def best_alt(found: Sequence[Group]) -> str:
     """The bars in words."""
     return "Best validation top-1: " + ", ".join(
-        f"{g.label} {percent(best_top1(g), 1)}" + (f" (mean of {g.n} seeds)" if g.n > 1 else "") for g in found
+        f"{g.label} {percent(best_top1(g), 1)}" + (f" ({several(g)})" if several(g) else "") for g in found
     )
 
 

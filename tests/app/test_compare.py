@@ -259,6 +259,37 @@ def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_pa
     assert len(figures(single)) == 6
 
 
+def test_seeds_that_wait_are_not_in_the_mean(open_page) -> None:
+    seeds("baseline", [0.50, 0.52])
+    add("baseline-2", [], seed=2, state="queued", train__epochs=2)
+    at = open_page("compare", run=[f"baseline-{s}" for s in range(3)])
+    assert not at.exception
+    assert "reaches 51.00 % val top-1 (mean of 2 seeds)" in said(at)
+    assert "mean of 2 seeds" in " ".join(e.proto.body for e in at.get("html"))
+    assert list(figures(at)["n"]) == [2]
+    alone = open_page("compare", run=["baseline-1", "baseline-2"])
+    assert "reaches 52.00 % val top-1" in said(alone) and "Reached in epoch 2." in said(alone)
+    assert "<b>52.00 %</b> in epoch 2" in " ".join(e.proto.body for e in alone.get("html"))
+
+
+def test_a_seed_trained_twice_has_figure_and_epoch_of_one_run(open_page) -> None:
+    add("older", [0.5, 0.4], created=1e9)
+    add("newer", [0.3, 0.6], created=2e9, shift=1, runtime__precision="bf16")
+    at = open_page("compare", run=["older", "newer"])
+    assert not at.exception
+    assert "reaches 60.00 % val top-1" in said(at) and "Reached in epoch 2." in said(at)
+    assert "<b>60.00 %</b> in epoch 2" in " ".join(e.proto.body for e in at.get("html"))
+
+
+@pytest.mark.parametrize("view", ["Overlaid", "Side by side"])
+def test_a_seed_whose_finished_run_has_no_epoch_left_has_no_figure(open_page, view: str) -> None:
+    add("emptied", [], train__epochs=2)
+    add("cut", [0.5], state="stopped", train__epochs=2)
+    at = open_page("compare", run=["emptied", "cut"], view=view)
+    assert not at.exception
+    assert figures(at)["best_val_top1"].isna().all()
+
+
 def test_one_seed_each_is_a_verdict_on_two_networks(open_page) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 7, 400)

@@ -33,6 +33,13 @@ def test_seeds_of_one_experiment_are_one_bar(open_page) -> None:
     assert bars.proto.alt == "Best validation top-1: alone 54.0 %, baseline 53.0 % (mean of 3 seeds)"
 
 
+def test_a_seed_trained_twice_has_figure_and_epoch_of_one_run(open_page) -> None:
+    for run_id, tops, created in (("older", (0.5, 0.4), 1e9), ("newer", (0.3, 0.6), 2e9)):
+        write_run(RunStore(), run_id, [{"val_top1": top} for top in tops], created=created)
+    (bars,) = open_page("home").get("plotly_chart")
+    assert json.loads(bars.proto.spec)["data"][0]["text"] == ["60.0 % (epoch 2)  "]
+
+
 def test_photographs_come_before_synthetic_faces(open_page, add_run) -> None:
     add_run("drawn", [0.90], synthetic=True)
     add_run("real", [0.50])

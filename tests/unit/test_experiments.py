@@ -21,6 +21,7 @@ from fer.experiments import (
     seeds_last,
     settings_notes,
     settings_rows,
+    several,
 )
 from fer.runs import RunStore, by_merit
 from tests.made_runs import write_run
@@ -63,6 +64,18 @@ def test_a_seed_counts_once_and_the_finished_run_speaks_for_it(store: RunStore) 
     (group,) = groups(store.runs())
     assert {seed: run.id for seed, run in group.by_seed.items()} == {0: "done"}
     assert len(group.runs) == 2
+
+
+def test_seeds_that_have_no_epoch_yet_are_not_counted(store: RunStore) -> None:
+    made = [write_run(store, f"s{s}", [{"val_top1": 0.4 + s / 10}], seed=s) for s in (0, 1)]
+    made.append(write_run(store, "s2", [], seed=2, state="queued"))
+    (group,) = groups(made)
+    assert (group.n, [r.id for r in group.measured], several(group)) == (3, ["s0", "s1"], "mean of 2 seeds")
+    assert (figures(group)["n"], best_top1(group)) == (2, pytest.approx(0.45))
+    (lone,) = groups([made[0], made[2]])
+    assert (lone.n, several(lone), figures(lone)["n"]) == (2, "", 1)
+    (waiting,) = groups(made[2:])
+    assert (waiting.measured, figures(waiting)["n"]) == ((), 0)
 
 
 def test_broken_runs_are_left_out(store: RunStore) -> None:

@@ -19,7 +19,7 @@ from fer.config import parse_assignments, with_settings
 from fer.errors import RunError
 from fer.files import PROJECT_ROOT
 from fer.recipes import get_recipe
-from fer.report import Comparison, as_html, as_json, as_markdown, command, compare
+from fer.report import Comparison, as_html, as_json, as_markdown, command, compare, speaker
 from fer.runs import RunStore
 from tests.made_runs import logits_of, write_run
 
@@ -208,6 +208,19 @@ def test_seeds_are_grouped_and_the_bands_are_drawn(store: RunStore) -> None:
     assert "mean of 3 seeds" in text and "50.20 ± 0.20" in text and "Real (about the recipes):" in text
     assert not any(s.title == "More seeds" for s in of.steps)
     assert len(compare(runs, grouped=False).groups) == 6
+
+
+def test_seeds_that_wait_are_not_in_the_mean_and_do_not_speak(store: RunStore) -> None:
+    runs = [write_run(store, f"s{s}", [{"val_top1": 0.4 + s / 10}], seed=s) for s in (0, 1)]
+    runs += [write_run(store, f"s{s}", [], seed=s, state="queued") for s in (2, 3, 4)]
+    of = compare(runs)
+    text = " ".join(" ".join(seen(as_html(of)).text).split())
+    assert "reaches 45.00 % val top-1, mean of 2 seeds" in text and "Of its 2 seeds" in text
+    assert "| Seeds | 2 |" in as_markdown(of)
+    assert speaker(of.groups[0]).id == "s1"
+    alone = compare([runs[0], runs[2]])
+    text = " ".join(" ".join(seen(as_html(alone)).text).split())
+    assert "reaches 40.00 % val top-1 in epoch 1" in text and "Of its" not in text
 
 
 def test_calibration_is_shown_where_it_is_known(store: RunStore) -> None:

@@ -329,7 +329,7 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "confusions": [found for g in comparison.groups if (found := _confusion(g))],
         "common": _common(comparison.groups),
         "settings": [_differing(part, comparison.groups) for part in _chunks(comparison.groups)],
-        "machines": [_machine(g) for g in comparison.groups],
+        "machines": [row for g in comparison.groups for row in _machines(g)],
         "schedules": _schedules(comparison),
         "notes": [(r.name, r.notes.note) for g in comparison.groups for r in g.runs if r.notes.note.strip()],
         "remarks": list(dict.fromkeys(r.remark for g in comparison.groups for r in g.runs if r.remark)),
@@ -514,17 +514,24 @@ def _differing(part: Sequence[Group], all_groups: Sequence[Group]) -> dict[str, 
     }
 
 
-def _machine(group: Group) -> dict[str, Any]:
-    status = speaker(group).status
-    versions = status.get("versions") if isinstance(status.get("versions"), dict) else {}
-    return {
-        "label": group.label,
-        "seeds": ", ".join(map(str, group.seeds)),
-        "device": str(status.get("device_name") or status.get("device") or "–"),
-        "threads": str(status.get("threads") or "–"),
-        "precision": str(status.get("precision") or "–"),
-        "torch": str((versions or {}).get("torch") or "–"),
-    }
+def _machines(group: Group) -> list[dict[str, str]]:
+    """Where the runs of a group were computed, and in which precision: a row each, with the seeds that it holds for."""
+    seeds: dict[tuple[str, ...], list[int]] = {}
+    for seed, run in group.by_seed.items():
+        seeds.setdefault(_where(run), []).append(seed)
+    names = ("device", "threads", "precision", "torch")
+    return [
+        {"label": group.label, "seeds": ", ".join(map(str, those)), **dict(zip(names, where, strict=True))}
+        for where, those in seeds.items()
+    ]
+
+
+def _where(run: Run) -> tuple[str, ...]:
+    """Device, threads, precision and version of torch, – for what is not recorded."""
+    status, versions = run.status, run.status.get("versions")
+    torch = versions.get("torch") if isinstance(versions, dict) else None
+    found = (status.get("device_name") or status.get("device"), status.get("threads"), status.get("precision"), torch)
+    return tuple(str(value or "–") for value in found)
 
 
 def _schedules(comparison: Comparison) -> dict[str, Any]:

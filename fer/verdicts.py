@@ -33,8 +33,9 @@ class Verdict:
 
     kind: `recipes` over seeds, `networks` on the same pictures, or `refused`, with the reason in `reason` and no figures.
     n: pictures, or seeds (not `paired`: the fewer of the two). p_corrected: after Holm's correction for `comparisons`;
-    `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. same_recipe: they differ by seed only. runs: the ids that were compared. sentence: what a
-    reader needs to know, the reason where it is refused.
+    `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. networks: what the
+    sentence calls the two that were tested. same_recipe: they have the same settings; same_seed: and the same seed.
+    runs: the ids that were compared. sentence: what a reader needs to know, the reason where it is refused.
     """
 
     kind: Literal["recipes", "networks", "refused"]
@@ -51,7 +52,9 @@ class Verdict:
     is_real: bool = False
     paired: bool = True
     seeds: tuple[int, int] = (0, 0)
+    networks: tuple[str, str] = ("", "")
     same_recipe: bool = False
+    same_seed: bool = False
     runs: tuple[str, ...] = ()
     split: str = "val"
 
@@ -142,7 +145,12 @@ def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "
         of = _on_the_same_pictures(ours_run, theirs_run, split)
     except RunError as error:
         return _refuse(refused, str(error))
-    return _filled(refused, "networks", of, [ours_run.id, theirs_run.id], paired=True)
+    tested = replace(
+        refused,
+        networks=(_network(group, ours_run), _network(baseline, theirs_run)),
+        same_seed=_seed(ours_run) == _seed(theirs_run),
+    )
+    return _filled(tested, "networks", of, [ours_run.id, theirs_run.id], paired=True)
 
 
 def _of_one_start(group: Group) -> bool:
@@ -168,6 +176,15 @@ def _one_of_each(group: Group, baseline: Group, split: str) -> tuple[Run, Run]:
     both = sorted(ours.keys() & theirs.keys())
     first, second = (both[0], both[0]) if both else (min(ours), min(theirs))
     return ours[first], theirs[second]
+
+
+def _network(group: Group, run: Run) -> str:
+    """The group's label, and of several runs the one that was tested: 'baseline (run baseline-s1)'."""
+    return group.label if len(group.runs) == 1 else f"{group.label} (run {run.name})"
+
+
+def _seed(run: Run) -> int:
+    return run.config.seed if run.config else 0
 
 
 def _on_the_same_pictures(first: Run, second: Run, split: str) -> Difference:
@@ -221,13 +238,16 @@ def _about_recipes(v: Verdict) -> str:
 
 def _about_networks(v: Verdict) -> str:
     assert v.difference is not None and v.interval is not None
+    ours, theirs = v.networks
     if v.is_real:
-        return f"On {v.n:,} shared pictures the network {v.name} is {_apart(v)} the network {v.baseline}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}"
+        return f"On {v.n:,} shared pictures the network {ours} is {_apart(v)} the network {theirs}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}"
     few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each"
-    return f"With {few}, the test on {v.n:,} shared pictures cannot tell {v.name} and {v.baseline} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
+    return f"With {few}, the test on {v.n:,} shared pictures cannot tell {ours} and {theirs} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
 
 
 def _and_the_recipe(v: Verdict) -> str:
+    if v.same_recipe and v.same_seed:
+        return "They have the same settings and seed: this is how far two trainings of them can be apart."
     if v.same_recipe:
         return "They differ by seed only: this is how far seeds can be apart."
     return f"Whether the recipe does it takes {MIN_SEEDS} seeds of each."

@@ -112,6 +112,40 @@ def test_two_seeds_of_one_recipe_are_said_to_be_that(store: RunStore) -> None:
     assert found.is_real and found.sentence.endswith("They differ by seed only: this is how far seeds can be apart.")
 
 
+def test_two_trainings_with_one_seed_do_not_differ_by_it(store: RunStore) -> None:
+    of = {"fp32": np.arange(500) < 250, "bf16": np.arange(500) < 320}
+    labels = np.zeros(500, dtype=np.int64)
+    for precision, ok in of.items():
+        saved = {"logits": logits_of(ok, labels), "labels": labels}
+        write_run(store, precision, [{"val_top1": float(ok.mean())}], runtime__precision=precision, **saved)
+    base, other = groups([store.get(i) for i in of], single=True)
+    (found,) = verdicts(base, [other])
+    said = "They have the same settings and seed: this is how far two trainings of them can be apart."
+    assert found.is_real and found.sentence.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        (320, "the network dropout is 14.00 points above the network baseline (run second);"),
+        (251, "cannot tell dropout and baseline (run second) apart"),
+    ],
+)
+def test_a_verdict_on_networks_names_the_run_of_several_seeds(store: RunStore, right: int, said: str) -> None:
+    labels = np.zeros(500, dtype=np.int64)
+    for name, recipe, seed, n in (
+        ("first", "baseline", 0, 0),
+        ("second", "baseline", 1, 250),
+        ("dropout", "dropout", 1, right),
+    ):
+        saved = {"logits": logits_of(np.arange(500) < n, labels), "labels": labels} if n else {}
+        write_run(store, name, [{"val_top1": n / 500 or 0.5}], recipe=recipe, seed=seed, **saved)
+    base, other = groups([store.get(i) for i in ("first", "second", "dropout")])
+    (found,) = verdicts(base, [other])
+    assert (found.name, found.baseline, found.runs) == ("dropout", "baseline", ("dropout", "second"))
+    assert said in found.sentence
+
+
 def test_correction_can_take_a_verdict_back(store: RunStore) -> None:
     flat = [0.540, 0.550, 0.545]
     close = [0.545, 0.556, 0.5475]  # p about 0.04 alone

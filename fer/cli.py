@@ -1111,7 +1111,7 @@ def _print_comparison(of: Any) -> None:
         [
             [
                 r["label"],
-                str(r["n"]),
+                "-" if r["n"] is None else str(r["n"]),
                 percent(r["best_val_top1"], r["best_val_top1_std"]),
                 "-" if r["best_epoch"] is None else f"{r['best_epoch']:g}",
                 "baseline" if r["id"] == of.baseline.key else points(r["difference"]),

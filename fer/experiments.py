@@ -76,6 +76,11 @@ class Group:
         return self.runs[0].recipe
 
     @property
+    def members(self) -> tuple[str, ...]:
+        """The ids of the runs that an ensemble, a group of its own, is made of; empty for what was trained."""
+        return self.runs[0].members
+
+    @property
     def data_key(self) -> tuple[str, float | None]:
         return data_key(self.runs[0])
 
@@ -197,6 +202,7 @@ _FIGURES: dict[str, Callable[[Run], float | None]] = {
 }
 _WITH_SPREAD = ("best_val_top1", "last_val_top1", "test_top1", "val_macro_f1_at_best")
 _WHOLE = ("best_epoch", "num_params", "multiply_adds", "epochs_done", "epochs_asked")
+_OF_TRAINING = ("best_epoch", "epoch_seconds_median", "epochs_done", "epochs_asked")  # none of an ensemble
 
 
 def figures(group: Group, baseline: Group | None = None) -> dict[str, Any]:
@@ -204,21 +210,22 @@ def figures(group: Group, baseline: Group | None = None) -> dict[str, Any]:
 
     Of several seeds the mean over those that have the figure (`best_epoch`: the median), one run a seed, with `_std`,
     `_low` and `_high` (95 % t interval) for the figures of merit; `n` counts the seeds in which an epoch has ended.
-    `difference` is in best val top-1 against the baseline, None for itself and where the data or the split differ:
-    `comparable` says which.
+    An ensemble has no seed and no epochs. `difference` is in best val top-1 against the baseline, None for itself and
+    where the data or the split differ: `comparable` says which.
     """
     runs = list(group.by_seed.values())
+    left_out = _OF_TRAINING if group.members else ()
     row: dict[str, Any] = {"label": group.label}
     for name, of_run in _FIGURES.items():
-        values = [float(v) for v in (of_run(r) for r in runs) if v is not None]
+        values = [float(v) for v in (of_run(r) for r in runs) if v is not None and name not in left_out]
         row[name] = _middle(name, values)
         if name in _WITH_SPREAD:
             of = spread(values) if values else None
             row |= {f"{name}_{part}": getattr(of, part, None) for part in ("std", "low", "high")}
     states = list(dict.fromkeys(r.state for r in runs))
     row |= {
-        "n": len(group.measured),
-        "seeds": ", ".join(map(str, group.seeds)),
+        "n": None if group.members else len(group.measured),
+        "seeds": "" if group.members else ", ".join(map(str, group.seeds)),
         "data": data_label(group.runs[0]),
         "state": ", ".join(states),
         "recipe": group.recipe,
@@ -248,7 +255,9 @@ def best_top1(group: Group) -> float | None:
 
 
 def several(group: Group) -> str:
-    """What its figures are of where it is not one training: 'mean of 3 seeds'; else ''."""
+    """What its figures are of where it is not one training: 'mean of 3 seeds', '2 networks together'; else ''."""
+    if group.members:
+        return f"{len(group.members)} networks together"
     return f"mean of {len(group.measured)} seeds" if len(group.measured) > 1 else ""
 
 

@@ -99,7 +99,7 @@ class Comparison:
         few = [
             g
             for g in self.groups
-            if g.n < MIN_SEEDS and not g.runs[0].members and any(v.kind == "networks" for v in self.verdicts)
+            if g.n < MIN_SEEDS and not g.members and any(v.kind == "networks" for v in self.verdicts)
         ]
         found = [_more_seeds(few)] if few else []
         seen = {g.recipe for g in self.groups}
@@ -329,7 +329,7 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "confusions": [found for g in comparison.groups if (found := _confusion(g))],
         "common": _common(comparison.groups),
         "settings": [_differing(part, comparison.groups) for part in _chunks(comparison.groups)],
-        "machines": [row for g in comparison.groups for row in _machines(g)],
+        "machines": [row for g in comparison.groups if not g.members for row in _machines(g)],
         "schedules": _schedules(comparison),
         "notes": [(r.name, r.notes.note) for g in comparison.groups for r in g.runs if r.notes.note.strip()],
         "remarks": list(dict.fromkeys(r.remark for g in comparison.groups for r in g.runs if r.remark)),
@@ -348,7 +348,7 @@ def _results(rows: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
         return _percent(row[key]) + (f" ± {100 * std:.2f}" if std is not None else "")
 
     lines = [
-        ("Seeds", lambda r: str(r["n"])),
+        ("Seeds", lambda r: _number(r["n"])),
         ("Best val top-1, %", lambda r: with_std(r, "best_val_top1")),
         ("in epoch", lambda r: f"{r['best_epoch']:g}" if r["best_epoch"] is not None else "–"),
         ("Difference to the baseline, points", lambda r: "baseline" if r["id"] == base else _points(r["difference"])),
@@ -366,7 +366,10 @@ def _results(rows: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
         ("Multiply-adds, millions", lambda r: _number(r["multiply_adds"] and r["multiply_adds"] / 1e6, 1)),
         ("Seconds an epoch", lambda r: _number(r["epoch_seconds_median"], 1)),
         ("Minutes in all", lambda r: _number(r["total_seconds"] and r["total_seconds"] / 60, 1)),
-        ("Epochs trained", lambda r: f"{r['epochs_done']:g} of {r['epochs_asked']:g}"),
+        (
+            "Epochs trained",
+            lambda r: "–" if r["epochs_done"] is None else f"{r['epochs_done']:g} of {r['epochs_asked']:g}",
+        ),
         ("State", lambda r: r["state"]),
     ]
     table = [(name, [say(r) for r in rows]) for name, say in lines]
@@ -535,8 +538,8 @@ def _where(run: Run) -> tuple[str, ...]:
 
 
 def _schedules(comparison: Comparison) -> dict[str, Any]:
-    """The learning rate of each group at some epochs, from its metrics."""
-    rates = {g.key: band(g, "lr").mean for g in comparison.groups}
+    """The learning rate of each group at some epochs, from its metrics; an ensemble has none."""
+    rates = {g.key: band(g, "lr").mean for g in comparison.groups if not g.members}
     last = max((len(r) for r in rates.values()), default=0)
     moments = sorted({1 + round(i * (last - 1) / (_MOMENTS - 1)) for i in range(_MOMENTS)}) if last else []
     return {
@@ -549,6 +552,7 @@ def _schedules(comparison: Comparison) -> dict[str, Any]:
                 row["best_val_top1"],
             )
             for group, row in zip(comparison.groups, comparison.rows, strict=True)
+            if group.key in rates
         ],
     }
 
@@ -570,15 +574,14 @@ def _charts(comparison: Comparison) -> dict[str, tuple[go.Figure, go.Figure, str
             plots.differences(comparison.verdicts, dark=True),
             plots.differences_in_words(comparison.verdicts),
         )
-    configs = {html.escape(curves.short(g.label)): (g.recipe, g.runs[0].config) for g in comparison.groups}
-    steps = {label: _steps(g) for label, g in zip(configs, comparison.groups, strict=False)}
+    trained = [g for g in comparison.groups if not g.members]
+    configs = {html.escape(curves.short(g.label)): (g.recipe, g.runs[0].config) for g in trained}
+    steps = {label: _steps(g) for label, g in zip(configs, trained, strict=False)}
     planned = {label: (recipe, config) for label, (recipe, config) in configs.items() if config}
-    light, dark = (lr_curves(planned, steps, dark=dark) for dark in (False, True))
-    found["schedules"] = (
-        light,
-        dark,
-        "The learning rate that each schedule plans over its epochs; the table holds the rates that were used.",
-    )
+    if planned:
+        light, dark = (lr_curves(planned, steps, dark=dark) for dark in (False, True))
+        said = "The learning rate that each schedule plans over its epochs; the table holds the rates that were used."
+        found["schedules"] = light, dark, said
     return found
 
 

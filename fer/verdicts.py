@@ -35,7 +35,8 @@ class Verdict:
     n: pictures, or seeds (not `paired`: the fewer of the two). p_corrected: after Holm's correction for `comparisons`;
     `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. networks: what the
     sentence calls the two that were tested. same_recipe: they have the same settings; same_seed: and the same seed.
-    runs: the ids that were compared. sentence: what a reader needs to know, the reason where it is refused.
+    ensemble: one of them is several networks together. runs: the ids that were compared. sentence: what a reader needs
+    to know, the reason where it is refused.
     """
 
     kind: Literal["recipes", "networks", "refused"]
@@ -55,6 +56,7 @@ class Verdict:
     networks: tuple[str, str] = ("", "")
     same_recipe: bool = False
     same_seed: bool = False
+    ensemble: bool = False
     runs: tuple[str, ...] = ()
     split: str = "val"
 
@@ -125,7 +127,13 @@ def correction(found: Iterable[Verdict]) -> str:
 def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "bca", "percentile"]) -> Verdict:
     same = group.runs[0].experiment == baseline.runs[0].experiment
     refused = Verdict(
-        "refused", group.label, baseline.label, split=split, seeds=(group.n, baseline.n), same_recipe=same
+        "refused",
+        group.label,
+        baseline.label,
+        split=split,
+        seeds=(group.n, baseline.n),
+        same_recipe=same,
+        ensemble=bool(group.members or baseline.members),
     )
     if group.data_key != baseline.data_key:
         return _refuse(refused, _other_data(group.runs[0], baseline.runs[0], refused))
@@ -240,12 +248,15 @@ def _about_networks(v: Verdict) -> str:
     assert v.difference is not None and v.interval is not None
     ours, theirs = v.networks
     if v.is_real:
-        return f"On {v.n:,} shared pictures the network {ours} is {_apart(v)} the network {theirs}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}"
+        return f"On {v.n:,} shared pictures the network {ours} is {_apart(v)} the network {theirs}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}".rstrip()
     few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each"
-    return f"With {few}, the test on {v.n:,} shared pictures cannot tell {ours} and {theirs} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
+    test = "The test" if v.ensemble else f"With {few}, the test"
+    return f"{test} on {v.n:,} shared pictures cannot tell {ours} and {theirs} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
 
 
 def _and_the_recipe(v: Verdict) -> str:
+    if v.ensemble:
+        return ""
     if v.same_recipe and v.same_seed:
         return "They have the same settings and seed: this is how far two trainings of them can be apart."
     if v.same_recipe:

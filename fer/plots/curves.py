@@ -223,7 +223,7 @@ def _of_group(line: Line, metric: Metric, view: View, unit: float) -> _Series:
     """The only run, or the mean of several with its band."""
     group, nothing = line.group, _Series(line.group.label, line.mark, [], [], None, None, [])
     runs = group.measured
-    if not runs:
+    if not runs or (group.members and metric.main == "lr"):  # an ensemble has no learning rate
         return nothing
     kind = view.band or "std"
     main = _band(group, runs, metric.main, kind, view.axis)

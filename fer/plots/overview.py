@@ -41,7 +41,7 @@ def best_bars(found: Sequence[Group], *, dark: bool) -> go.Figure:
 
 
 def _reached(group: Group) -> str:
-    """'epoch 8', or 'mean of 3 seeds'."""
+    """'epoch 8', 'mean of 3 seeds' or '2 networks together'."""
     best = group.measured[0].best
     return several(group) or (f"epoch {best['epoch']}" if best else "")
 

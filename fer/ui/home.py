@@ -50,9 +50,12 @@ def best_run(runs: Sequence[Run]) -> None:
             percent(best["val_top1"], 1),
             help="The share of validation pictures whose most probable class is the labelled one, in the best epoch.",
         )
-        second.metric("At epoch", f"{best['epoch']} of {run.epochs}")
+        if run.members:
+            second.metric("Networks together", len(run.members))
+        else:
+            second.metric("At epoch", f"{best['epoch']} of {run.epochs}")
         gap = 100 * (last["train_top1"] - last["val_top1"])
-        if gap > 10:
+        if gap > 10 and not run.members:
             st.caption(
                 f"After the last epoch it knows {percent(last['train_top1'], 1)} of its training pictures and {percent(last['val_top1'], 1)} of new ones: a gap of {gap:.0f} points, so it overfits."
             )

@@ -290,6 +290,19 @@ def test_a_seed_whose_finished_run_has_no_epoch_left_has_no_figure(open_page, vi
     assert figures(at)["best_val_top1"].isna().all()
 
 
+def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> None:
+    write_run(RunStore(), "both", [{"val_top1": 0.7, "lr": 0.0}], members=["baseline", "step-decay"])
+    at = open_page("compare", run=["baseline", "both"])
+    assert not at.exception
+    assert "both is best: 70.00 % val top-1 (2 networks together)" in said(at)
+    assert "Reached in epoch" not in said(at)
+    assert "<b>70.00 %</b> 2 networks together" in " ".join(e.proto.body for e in at.get("html"))
+    shown = figures(at).loc["both"]
+    assert shown["seeds"] == "" and pd.isna(shown[["n", "best_epoch", "epochs_done", "epochs_asked"]]).all()
+    rates = open_page("compare", run=["baseline", "both"], curves="Learning rate").get("plotly_chart")[0]
+    assert "both" not in rates.proto.alt
+
+
 def test_one_seed_each_is_a_verdict_on_two_networks(open_page) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 7, 400)

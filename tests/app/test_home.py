@@ -40,6 +40,17 @@ def test_a_seed_trained_twice_has_figure_and_epoch_of_one_run(open_page) -> None
     assert json.loads(bars.proto.spec)["data"][0]["text"] == ["60.0 % (epoch 2)  "]
 
 
+def test_an_ensemble_is_networks_together_and_does_not_overfit(open_page) -> None:
+    row = {"val_top1": 0.7, "train_top1": 0.99, "lr": 0.0}
+    write_run(RunStore(), "both", [row], members=["a", "b"])
+    home = open_page("home")
+    assert [(m.label, m.value) for m in home.metric] == [("Best val top-1", "70.0 %"), ("Networks together", "2")]
+    assert "overfits" not in said(home)
+    (bars,) = home.get("plotly_chart")
+    assert bars.proto.alt == "Best validation top-1: both 70.0 % (2 networks together)"
+    assert json.loads(bars.proto.spec)["data"][0]["text"] == ["70.0 % (2 networks together)  "]
+
+
 def test_photographs_come_before_synthetic_faces(open_page, add_run) -> None:
     add_run("drawn", [0.90], synthetic=True)
     add_run("real", [0.50])

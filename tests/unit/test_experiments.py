@@ -78,6 +78,19 @@ def test_seeds_that_have_no_epoch_yet_are_not_counted(store: RunStore) -> None:
     assert (waiting.measured, figures(waiting)["n"]) == ((), 0)
 
 
+def test_an_ensemble_has_no_seed_and_no_epochs(store: RunStore) -> None:
+    (group,) = groups([write_run(store, "both", [{"val_top1": 0.6}], members=["a", "b"])])
+    row = figures(group)
+    assert (group.members, several(group)) == (("a", "b"), "2 networks together")
+    assert (row["best_val_top1"], row["total_seconds"]) == (0.6, 20)
+    assert (row["n"], row["seeds"], row["best_epoch"], row["epochs_done"], row["epochs_asked"]) == (
+        None,
+        "",
+        *[None] * 3,
+    )
+    assert row["epoch_seconds_median"] is None
+
+
 def test_broken_runs_are_left_out(store: RunStore) -> None:
     (store.root / "torn").mkdir()
     assert groups(store.runs()) == []

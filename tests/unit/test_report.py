@@ -334,6 +334,30 @@ def test_an_ensemble_is_compared_and_not_diagnosed(store: RunStore) -> None:
     assert not any("both-" in t.sentence for t in of.together)
 
 
+def test_an_ensemble_is_no_training(store: RunStore) -> None:
+    made = [write_run(store, r, CURVE, recipe=r) for r in ("baseline", "dropout")]
+    made.append(write_run(store, "both", [{"val_top1": 0.6, "lr": 0.0}], members=["baseline", "dropout"]))
+    of = compare(made)
+    text, page = as_markdown(of), as_html(of)
+    assert "both reaches the highest val top-1: 60.00 %, 2 networks together" in " ".join(seen(page).text)
+    assert "| Seeds | 1 | 1 | – |" in text and "| in epoch | 2 | 2 | – |" in text
+    assert "| Epochs trained | 4 of 4 | 4 of 4 | – |" in text
+    assert "- both: seeds" not in text
+    assert "both" not in text.split("## Schedules")[1].split("## Networks")[0]
+    charts = figures_in(page)
+    assert {t["name"] for t in charts["schedules"]["light"]["data"]} == {"baseline", "dropout"}
+    assert {t["name"] for t in charts["lr"]["light"]["data"]} == {"baseline", "dropout"}
+    assert "both" in {t["name"] for t in charts["top1"]["light"]["data"]}
+
+
+def test_ensembles_alone_have_a_report_without_schedules(store: RunStore) -> None:
+    of = compare([write_run(store, f"both-{i}", [{"lr": 0.0}], members=["a", "b"]) for i in range(2)])
+    page = as_html(of)
+    assert "schedules" not in figures_in(page)
+    assert "No training here has ended an epoch." in page
+    assert "No training here has ended an epoch." in as_markdown(of)
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 

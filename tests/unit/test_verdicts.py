@@ -146,6 +146,19 @@ def test_a_verdict_on_networks_names_the_run_of_several_seeds(store: RunStore, r
     assert said in found.sentence
 
 
+def test_an_ensemble_is_not_asked_for_seeds(store: RunStore) -> None:
+    labels = np.zeros(500, dtype=np.int64)
+    for name, n, members in (("one", 250, ()), ("both", 320, ("a", "b")), ("all", 252, ("a", "b", "c"))):
+        saved = {"logits": logits_of(np.arange(500) < n, labels), "labels": labels}
+        write_run(store, name, [{"val_top1": n / 500}], members=members, **saved)
+    base, *others = groups([store.get(i) for i in ("one", "both", "all")])
+    real, noise = verdicts(base, others)
+    assert real.is_real and real.sentence.endswith("more than chance for these two networks (p < 0.001).")
+    assert not noise.is_real and noise.sentence.startswith(
+        "The test on 500 shared pictures cannot tell all and one apart"
+    )
+
+
 def test_correction_can_take_a_verdict_back(store: RunStore) -> None:
     flat = [0.540, 0.550, 0.545]
     close = [0.545, 0.556, 0.5475]  # p about 0.04 alone

@@ -26,6 +26,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import fer
+from fer.config import Config
 from fer.data.dataset import load, prepared
 from fer.diagnosis import Finding, Remedy, Together, diagnose, diagnose_together
 from fer.errors import DataError, RunError
@@ -574,15 +575,22 @@ def _charts(comparison: Comparison) -> dict[str, tuple[go.Figure, go.Figure, str
             plots.differences(comparison.verdicts, dark=True),
             plots.differences_in_words(comparison.verdicts),
         )
-    trained = [g for g in comparison.groups if not g.members]
-    configs = {html.escape(curves.short(g.label)): (g.recipe, g.runs[0].config) for g in trained}
-    steps = {label: _steps(g) for label, g in zip(configs, trained, strict=False)}
-    planned = {label: (recipe, config) for label, (recipe, config) in configs.items() if config}
+    planned = _planned([g for g in comparison.groups if not g.members])
     if planned:
-        light, dark = (lr_curves(planned, steps, dark=dark) for dark in (False, True))
+        configs = {label: (group.recipe, config) for label, (group, config) in planned.items()}
+        steps = {label: _steps(group) for label, (group, _) in planned.items()}
+        light, dark = (lr_curves(configs, steps, dark=dark) for dark in (False, True))
         said = "The learning rate that each schedule plans over its epochs; the table holds the rates that were used."
         found["schedules"] = light, dark, said
     return found
+
+
+def _planned(trained: Sequence[Group]) -> dict[str, tuple[Group, Config]]:
+    """Groups and their settings by a name for a legend: the label cut short, or whole where two would be alike."""
+    cut = [curves.short(g.label) for g in trained]
+    names = [name if cut.count(name) == 1 else g.label for name, g in zip(cut, trained, strict=True)]
+    found = zip(names, trained, strict=True)
+    return {html.escape(name): (g, config) for name, g in found if (config := g.runs[0].config)}
 
 
 def _steps(group: Group) -> int:

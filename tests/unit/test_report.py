@@ -320,6 +320,18 @@ def test_more_seeds_are_asked_for_where_there_are_too_few(store: RunStore) -> No
     assert command(runs[1], seed=0).startswith("python -m fer train --recipe dropout --dataset fer2013")
 
 
+def test_long_names_that_are_cut_alike_keep_a_schedule_each(store: RunStore) -> None:
+    names = [f"the same long beginning, {middle}, and the same end" for middle in ("slow", "fast")] + ["short"]
+    for i, (name, rate, steps) in enumerate(zip(names, (0.001, 0.002, 0.003), (2, 3, 4), strict=True)):
+        run = write_run(store, f"r{i}", CURVE, optim__lr=rate, notes={"name": name}, schedule__name="exponential")
+        store.write_status(run.id, {"state": "finished", "epoch": 4, "steps_per_epoch": steps})
+    chart = figures_in(as_html(compare([store.get(f"r{i}") for i in range(3)])))["schedules"]["light"]
+    lines = {t["name"]: t for t in chart["data"]}
+    assert list(lines) == names
+    assert [max(lines[name]["y"]) for name in names] == [0.001, 0.002, 0.003]
+    assert [sum(x < 1 for x in lines[name]["x"]) for name in names] == [2, 3, 4]
+
+
 def test_an_ensemble_is_compared_and_not_diagnosed(store: RunStore) -> None:
     labels, ok = np.zeros(50, dtype=np.int64), np.arange(50) < 25
     saved: dict[str, Any] = {"logits": logits_of(ok, labels), "labels": labels}

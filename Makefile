@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 
 .PHONY: app test test-slow lint unit apptest e2e clean help
 
@@ -37,7 +38,7 @@ app: $(VENV)/app.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.e2e.install_browser
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest tests -m "not slow"
+	$(BIN)/python -m pytest tests -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/ray.stamp
 	$(BIN)/python -m tests.e2e.install_browser

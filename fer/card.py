@@ -68,7 +68,8 @@ def _figures(run: Run, report: Mapping[str, Any]) -> str:
             f"| {one['loss']:.3f} | {' and '.join('not known' if e is None else f'{e:.3f}' for e in errors)} |"
         )
     note = f"\n\n{_plain(report['split_note'])}" if report.get("split_note") else ""
-    return "\n".join(lines) + f"\n\n{report['n']:,} pictures; weights of epoch {report['epoch']}." + note
+    whose = "" if run.members else f"; weights of epoch {report['epoch']}"
+    return "\n".join(lines) + f"\n\n{report['n']:,} pictures{whose}." + note
 
 
 def _by_class(report: Mapping[str, Any]) -> str:

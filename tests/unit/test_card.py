@@ -35,6 +35,7 @@ def test_the_card_of_an_ensemble_names_its_members(finished_run, store, make_run
     text = model_card(create_ensemble(store, ["done", "other"], "both", device="cpu"))
     assert "An ensemble of `done`, `other`" in text
     assert f"{2 * 423_751:,} parameters" in text
+    assert "70 pictures.\n" in text and "weights of epoch" not in text
 
 
 def test_a_card_says_from_which_run_it_began(finished_run, store, make_run):

@@ -157,7 +157,16 @@ def _weights(run: Run) -> Iterator[Finding]:
                 "put aside; resume or clone the run to get weights again",
                 lambda path=path: _put_aside(path),
             )
-    if run.metrics and not (run.path / "best.safetensors").exists():
+    if run.members:
+        gone = [m for m in run.members if not (run.path.parent / m / "best.safetensors").exists()]
+        if gone:
+            yield Finding(
+                run.id,
+                "config.json",
+                f"it names members without weights here: {', '.join(gone)}",
+                "bring them back from the trash or a backup, or delete the ensemble",
+            )
+    elif run.metrics and not run.record.get("without_weights") and not (run.path / "best.safetensors").exists():
         last = run.path / "last.safetensors"
         usable = run.best is run.last or (run.best and run.last and run.best["epoch"] == run.last["epoch"])
         if usable and safetensors_header(last) is not None:

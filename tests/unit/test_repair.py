@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -12,8 +13,10 @@ import pytest
 
 from fer.errors import FerError
 from fer.evaluate import evaluate_run
+from fer.files import PROJECT_ROOT
 from fer.repair import Finding, check_store
 from fer.runs import STATES, Run, RunStore, by_merit, hold
+from tests.made_runs import write_run
 from tests.mutations import FILES, MUTATIONS
 
 
@@ -84,6 +87,24 @@ def test_the_best_weights_come_back_where_the_last_epoch_was_the_best(store, fin
     assert (finding.file, finding.what, finding.mended) == ("best.safetensors", "it is missing", best)
     assert (finished_run.path / "best.safetensors").exists() == best
     assert not best or (finished_run.path / "best.safetensors").read_bytes() == content
+
+
+def test_an_ensemble_has_its_members_weights_and_what_ships_without_has_none(store):
+    members = [write_run(store, i, [{"val_top1": 0.5}]) for i in ("a", "b")]
+    for run in members:
+        shutil.copy(PROJECT_ROOT / "checkpoints" / "strong" / "best.safetensors", run.path)
+    write_run(store, "both", [{"val_top1": 0.5}], members=["a", "b"])
+    assert check_store(store) == []
+    (members[1].path / "best.safetensors").unlink()
+    assert {(f.run, f.file) for f in check_store(store)} == {("b", "best.safetensors"), ("both", "config.json")}
+    record = members[1].path / "config.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "without_weights": True}))
+    assert {f.run for f in check_store(store)} == {"both"}
+
+
+def test_what_ships_is_whole():
+    store = RunStore(PROJECT_ROOT / "checkpoints")
+    assert [str(f) for f in check_store(store) if f.run in store.shipped()] == []
 
 
 def test_a_lost_run_is_called_failed_and_can_be_resumed(store, make_run):

@@ -134,7 +134,7 @@ def what_it_learned(run: Run) -> None:
         )
     if run.best:
         st.caption(
-            f":material/target: Right for {percent(run.best['val_top1'], 1)} of the validation pictures of {plain(run.data_name)}, in its best epoch."
+            f":material/target: Right for {percent(run.best['val_top1'], 1)} of the validation pictures of {plain(run.data_name)}{'' if run.members else ', in its best epoch'}."
         )
     if not run.synthetic:
         data_notes([run])

@@ -23,6 +23,7 @@ from fer.predict import Predictor
 from fer.results import as_csv, result_rows
 from fer.ui import predict as parts
 from tests.app.conftest import said, set_record
+from tests.made_runs import write_run
 
 
 def encode(picture: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -110,6 +111,14 @@ def test_a_broken_run_is_not_offered(open_page, finished_run, store) -> None:
 
 
 # --- photos
+
+
+def test_an_ensemble_has_no_best_epoch(open_page, finished_run, store) -> None:
+    assert "in its best epoch" in said(open_page("predict", run="done"))
+    shutil.copytree(finished_run.path, store.root / "done2")
+    write_run(store, "both", [{"val_top1": 0.5}], members=["done", "done2"])
+    words = said(open_page("predict", run="both"))
+    assert "Right for 50.0 % of the validation pictures of fer2013." in words
 
 
 def test_a_face_gets_a_box_a_label_in_words_and_seven_bars(open_page, finished_run, astronaut) -> None:

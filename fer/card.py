@@ -86,6 +86,8 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
     twice = report.get("duplicates")
     if twice:
         said.append(f"{twice['in_train']:,} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
+    if run.start_note:
+        said.append(_plain(run.start_note))
     said.append("The faces are drawn, not photographed." if run.synthetic else LABELS)
     return " ".join(said)
 
@@ -103,8 +105,6 @@ def _training(run: Run) -> str:
         said.append(
             f"It began from the best weights of `{_plain(run.config.model.from_run)}`, whose training is not in these minutes."
         )
-    if run.start_note:
-        said.append(_plain(run.start_note))
     if run.remark:
         said.append(_plain(run.remark))
     return " ".join(said)

@@ -31,10 +31,9 @@ def create_ensemble(store: RunStore, members: Sequence[str], run_id: str | None 
             store.save_report(run.id, data.fingerprint, "val", report_of(run, data, "val", device=device))
     first = runs[0].config
     assert first  # _members has looked
-    of_one_row = {"train": first.train.model_copy(update={"epochs": 1})}
-    config = first.model_copy(
-        update={**of_one_row, "schedule": first.schedule.model_copy(update={"warmup_epochs": 0.0})}
-    )
+    train = first.train.model_copy(update={"epochs": 1})
+    schedule = first.schedule.model_copy(update={"warmup_epochs": 0.0})
+    config = first.model_copy(update={"train": train, "schedule": schedule})
     made = store.create(
         config,
         recipe=None,

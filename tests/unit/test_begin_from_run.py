@@ -146,6 +146,8 @@ def test_other_pictures_are_said_beside_the_figures_and_so_by_what_begins_from_t
     second = make_run("second", **SMALL, model__from_run="first", data__name="others")
     assert second.start_note == first.start_note
     assert first.start_note in model_card(first)
+    together = {**first.record, "kind": "ensemble", "members": ["first", "second"]}
+    assert first.start_note in model_card(dataclasses.replace(first, record=together))
     assert make_run("third", **SMALL, model__from_run="done").start_note is None
 
 

@@ -598,6 +598,11 @@ class RunStore:
             )
         if run.shipped:
             raise RunError(f"Run '{run_id}' came with the project and keeps no state to resume from. Clone it instead.")
+        if run.members:
+            raise RunError(
+                f"'{run_id}' is an ensemble whose making was broken off; there is no training to resume. Delete it, "
+                f"and make it again of {', '.join(run.members)}."
+            )
         with self._writing(), hold(run.path / "run.lock"):
             (run.path / "stop").unlink(missing_ok=True)
             self._check_unchanged(run)

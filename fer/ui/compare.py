@@ -376,12 +376,18 @@ def _first_bold(text: str) -> str:
 
 def _states(runs: Sequence[Run]) -> None:
     """Runs that still train, and runs that ended early."""
-    active = [f"{plain(r.name)} ({r.state}, {len(r.metrics)} of {r.epochs} epochs)" for r in runs if r.state in ACTIVE]
+    made = [plain(r.name) for r in runs if r.members and not r.metrics]
+    if made:
+        st.caption(f":material/group_work: Not evaluated yet, so without figures: {', '.join(made)}.")
+    trained = [r for r in runs if not r.members]
+    active = [
+        f"{plain(r.name)} ({r.state}, {len(r.metrics)} of {r.epochs} epochs)" for r in trained if r.state in ACTIVE
+    ]
     if active:
         st.caption(f":material/sync: Still training, figures so far: {', '.join(active)}.")
     early = [
         f"{plain(r.name)} ({r.state} after {len(r.metrics)} of {r.epochs} epochs)"
-        for r in runs
+        for r in trained
         if r.state in ("stopped", "failed", "lost")
     ]
     if early:

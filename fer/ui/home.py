@@ -79,7 +79,8 @@ def running(runs: Sequence[Run]) -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{plain(run.name)}**")
                 state_badge(run.state)
-            st.progress(run.progress, text=f"epoch {min(len(run.metrics) + 1, run.epochs)} of {run.epochs}")
+            doing = f"epoch {min(len(run.metrics) + 1, run.epochs)} of {run.epochs}"
+            st.progress(run.progress, text="its members answer together" if run.members else doing)
     if active:
         st.page_link("pages/runs.py", label="Watch the runs", icon=":material/monitoring:")
 

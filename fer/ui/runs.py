@@ -182,15 +182,18 @@ def _head(run: Run) -> None:
     if run.state in ("running", "stopping"):
         _progress(run)
     elif run.state == "queued":
-        st.progress(
-            run.progress, text="Waiting for a node of the Ray cluster" if run.on_ray else "Waiting for its turn"
-        )
+        st.progress(run.progress, text=_awaited(run))
     if run.on_ray:
         _on_ray(run.on_ray)
     if run.status.get("error"):
         st.error(plain(str(run.status["error"])), icon=":material/error:")
     _instead(run)
-    if run.state == "lost":
+    if run.state == "lost" and run.members:
+        st.warning(
+            f"Its making was broken off. Delete it (More), and make it again of {plain(', '.join(run.members))}.",
+            icon=":material/help:",
+        )
+    elif run.state == "lost":
         gone = (
             "Nothing was heard of it for a minute: its node, or the cluster, may be gone. FER Lab asks the cluster; where that does not answer any more, resume it here."
             if run.on_ray
@@ -199,6 +202,12 @@ def _head(run: Run) -> None:
         st.warning(gone, icon=":material/help:")
     for problem in run.problems:
         st.warning(f"Damaged: {plain(problem)}", icon=":material/broken_image:")
+
+
+def _awaited(run: Run) -> str:
+    if run.members:
+        return f"Its {len(run.members)} members answer for all pictures of train and val"
+    return "Waiting for a node of the Ray cluster" if run.on_ray else "Waiting for its turn"
 
 
 def _on_ray(ray: Mapping[str, Any]) -> None:
@@ -239,7 +248,7 @@ def _progress(run: Run) -> None:
 def _actions(store: RunStore, run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         changes = access.may_change()
-        if changes and run.state in ("queued", "running"):
+        if changes and run.state in ("queued", "running") and not run.members:
             _button(
                 run,
                 "Stop",
@@ -257,7 +266,7 @@ def _actions(store: RunStore, run: Run) -> None:
             )
         if changes and run.submission and run.state in ACTIVE:
             _stop_all(store, run)
-        if changes and run.state in RESUMABLE and not run.shipped:
+        if changes and run.state in RESUMABLE and not run.shipped and not run.members:
             _button(
                 run,
                 "Resume",
@@ -274,7 +283,7 @@ def _actions(store: RunStore, run: Run) -> None:
                     lambda: jobs.resume(store, run.id, here=True),
                     help="Go on from the last save, on this machine.",
                 )
-        if changes and run.config:
+        if changes and run.config and not run.members:
             st.page_link(
                 "pages/train.py",
                 label="Clone",

@@ -234,6 +234,10 @@ def _fill_from_run(state: TrainState, store: RunStore, run_id: str) -> None:
     run = store.get(run_id)
     if run.config is None:
         raise ConfigError(f"The settings of run '{run_id}' are damaged, so it cannot be cloned.")
+    if run.members:
+        raise ConfigError(
+            f"'{run_id}' is an ensemble, which is not trained. Clone one of its members: {', '.join(run.members)}."
+        )
     base = flatten(run.config)
     _fill(state, run.recipe if run.recipe in RECIPES else "baseline", base, base)
     state.origin = run.name

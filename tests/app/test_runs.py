@@ -45,6 +45,25 @@ def test_shows_figures_of_the_run_in_the_link(open_page, add_run) -> None:
     assert {r.split()[-1] for r in at.dataframe[0].value["state"]} == {"finished"}
 
 
+def test_an_ensemble_offers_what_an_ensemble_can_do(open_page, add_run) -> None:
+    for run_id in ("a", "b"):
+        add_run(run_id, [0.4])
+    store = RunStore()
+    store.create(Config(), recipe=None, data={}, run_id="both", kind="ensemble", members=["a", "b"], reserved=True)
+    at = open_page("runs", run="both")
+    assert not at.exception
+    assert [p.text for p in at.get("progress")] == ["Its 2 members answer for all pictures of train and val"]
+    assert not {"Stop", "Resume", "Run next"} & set(labels(at))
+    assert not [e for e in at.get("page_link") if "Clone" in e.proto.label]
+    store.write_status("both", {"state": "queued", "queued": 0, "reserved": True})
+    at = open_page("runs", run="both")
+    assert "Its making was broken off. Delete it (More), and make it again of a, b." in said(at)
+    assert not {"Stop", "Resume", "Run next"} & set(labels(at))
+    assert "is an ensemble, which is not trained. Clone one of its members: a, b" in said(
+        open_page("train", clone="both")
+    )
+
+
 def test_unknown_run_in_the_link_is_named(open_page, add_run) -> None:
     add_run("first", [0.3])
     at = open_page("runs", run="gone<b>")

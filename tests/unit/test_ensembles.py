@@ -114,6 +114,16 @@ def test_a_member_that_is_gone_is_named(two, store):
     assert store.get("both").report("val") == made.report("val")
 
 
+def test_an_ensemble_whose_making_was_broken_off_is_not_trained(two, store):
+    config = store.get("done").config
+    store.create(config, recipe=None, data={}, run_id="half", kind="ensemble", members=["done", "other"], reserved=True)
+    store.write_status("half", {"state": "queued", "queued": 0, "reserved": True})
+    assert store.get("half").state == "lost"
+    with pytest.raises(RunError, match="no training to resume. Delete it, and make it again of done, other"):
+        store.requeue("half")
+    assert store.get("half").state == "lost"
+
+
 def test_odd_members_in_the_record_are_not_paths(finished_run):
     import dataclasses
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import streamlit as st
+from streamlit.runtime.secrets import Secrets
 
 from fer import access, jobs
 from fer.config import Config
@@ -91,7 +95,36 @@ def test_who_is_listed_may_launch_and_who_is_not_may_look(open_page, a_store, lo
     assert "your address is not among those" in " ".join(c.value for c in at.sidebar.caption).replace("\\", "").lower()
 
 
-@pytest.mark.parametrize("more", [{"email_verified": False}])
+@pytest.fixture
+def secrets_file(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A path at which Streamlit looks for its secrets, and nowhere else."""
+    path = tmp_path / "secrets.toml"
+    before = st.config.get_option("secrets.files")
+    st.config.set_option("secrets.files", [str(path)])
+    monkeypatch.setattr(st, "secrets", Secrets())
+    yield path
+    st.config.set_option("secrets.files", before)
+
+
+@pytest.mark.parametrize("page", ["home", "runs"])
+def test_a_secrets_file_that_cannot_be_read_lets_nobody_in(open_page, a_store, secrets_file, page) -> None:
+    secrets_file.write_text('[auth]\ncookie_secret = "x"\n[fer]\nmay_launch = [ana@example.org]\n')
+    at = open_page(page, run="mine")
+    assert not at.exception
+    assert [e.value[:53] for e in at.error] == ["The secrets file of this FER Lab cannot be read, so n"]
+    assert not at.button
+    assert "mine" not in said(at)
+    secrets_file.unlink()
+    assert "Resume" in [b.label for b in open_page("runs", run="mine").button]
+
+
+def test_each_provider_that_the_secrets_name_has_its_button(open_page, secrets_file) -> None:
+    secrets_file.write_text('[auth]\ncookie_secret = "x"\n[auth.google]\nclient_id = "a"\n[auth.school]\nclient_id = "b"\n')
+    at = open_page("home")
+    assert [b.label for b in at.button] == ["Log in with google", "Log in with school"]
+
+
+@pytest.mark.parametrize("more", [{"email_verified": False}, {"email_verified": "false"}])
 def test_an_address_that_was_not_verified_counts_for_nothing(open_page, a_store, log_in, more) -> None:
     log_in("ana@example.org", ["ana@example.org"], **more)
     at = open_page("runs", run="mine")

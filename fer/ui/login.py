@@ -20,7 +20,6 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fer.access import add_gate
 
-
 _UNREADABLE = (
     "the secrets file of this FER Lab cannot be read, so nobody can log in; its server's log says where it is wrong."
 )

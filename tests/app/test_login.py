@@ -119,7 +119,9 @@ def test_a_secrets_file_that_cannot_be_read_lets_nobody_in(open_page, a_store, s
 
 
 def test_each_provider_that_the_secrets_name_has_its_button(open_page, secrets_file) -> None:
-    secrets_file.write_text('[auth]\ncookie_secret = "x"\n[auth.google]\nclient_id = "a"\n[auth.school]\nclient_id = "b"\n')
+    secrets_file.write_text(
+        '[auth]\ncookie_secret = "x"\n[auth.google]\nclient_id = "a"\n[auth.school]\nclient_id = "b"\n'
+    )
     at = open_page("home")
     assert [b.label for b in at.button] == ["Log in with google", "Log in with school"]
 

@@ -24,8 +24,9 @@ from typer.exceptions import Abort, Exit, TyperException
 
 import fer
 from fer import access
-from fer.config import Config, parse_assignments, with_settings
+from fer.config import Config, flatten, parse_assignments, unused, with_settings
 from fer.errors import ConfigError, FerError
+from fer.experiments import duration
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
 from fer.runs import Run, RunStore
@@ -143,8 +144,11 @@ def train(
     if seeds is not None or choices:
         if run_id:
             raise FerError("--run-id names one run. Leave it out where --seeds or --grid make several.")
+        asked = jobs.choices(choices or [])
+        if seeds and "seed" in asked:
+            raise ConfigError("--seeds and --grid seed=... both choose the seeds. Leave one of them out.")
         values = {"seed": range(config.seed, config.seed + seeds)} if seeds else {}
-        configs = jobs.grid(config, {**jobs.choices(choices or []), **values})
+        configs = jobs.grid(config, {**asked, **values})
         return _submit(store, recipe, configs, yes, as_json, on_ray)
     queue = queue or on_ray is not None
     run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue, on_ray=on_ray)
@@ -189,7 +193,7 @@ def _submit(
         if on_ray
         else "how long is not known before one of the kind has run (see: python -m fer cost)"
         if seconds is None
-        else f"about {seconds / 60:.2g} min at the speed of such runs before, {jobs.max_runs()} at a time"
+        else f"about {duration(seconds)} at the speed of such runs before, {jobs.max_runs()} at a time"
     )
     text = f"{n} run{'s' if n > 1 else ''}, {epochs:,} epochs in all; {how_long}"
     if not as_json:
@@ -252,15 +256,21 @@ def cost(
     dataset: Annotated[str | None, typer.Option(help="A prepared data set.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting.")] = None,
     measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time some steps on this machine.")] = True,
+    queued: Annotated[
+        bool,
+        typer.Option("--queued", help="Time it with the threads of a queued run, where several may train at a time."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a run would cost: layers, parameters, multiply-adds, and seconds by a short measurement."""
     from fer.cost import estimate
+    from fer.jobs import max_runs
     from fer.models.summary import summarise
     from fer.plots.network import unseen
 
     config = _config(recipe, dataset, settings, None)
-    answer = {"model": summarise(config.model), **(estimate(config) if measure else {})}
+    sharing = max_runs() if queued else 1
+    answer = {"model": summarise(config.model), **(estimate(config, sharing=sharing) if measure else {})}
     if as_json:
         _print_json(answer)
         return
@@ -276,7 +286,7 @@ def cost(
     print(". ".join(filter(None, (size, unseen(model)))))
     if measure:
         print(
-            f"about {answer['epoch_seconds']:.3g} s an epoch on {config.data.name}, {answer['total_seconds'] / 60:.2g} min in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"
+            f"about {answer['epoch_seconds']:.3g} s an epoch on {config.data.name}, {duration(answer['total_seconds'])} in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"
         )
 
 
@@ -904,7 +914,11 @@ def _config(recipe: str, dataset: str | None, settings: list[str] | None, seed: 
         changes["data.name"] = dataset or default_dataset()
     if seed is not None:
         changes["seed"] = seed
-    return with_settings(get_recipe(recipe).config(), changes)
+    config = with_settings(get_recipe(recipe).config(), changes)
+    for path in changes:
+        if reason := unused(path, flatten(config)):
+            print(f"note: {reason}", file=sys.stderr)
+    return config
 
 
 def _one_of_each(labels: Any, seed: int) -> list[int]:

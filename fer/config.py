@@ -294,7 +294,7 @@ class RuntimeConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes a GPU where there is one.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="Arithmetic of the training passes; auto takes bf16 where the processor has it in hardware. Validation is always fp32.",
+        description="Arithmetic of the training passes; auto takes bf16 where the processor or GPU is quicker with it, and fp16 on other GPUs of NVIDIA. Validation is always fp32.",
     )
     arithmetic: Literal["fast", "plain"] = Field(
         "fast",
@@ -304,7 +304,7 @@ class RuntimeConfig(Section):
         None,
         ge=1,
         le=1024,
-        description="CPU threads. None: one for each physical core, shared out among the runs that train at its start.",
+        description="CPU threads. None: one for each physical core, shared out among the runs that may train at a time.",
     )
 
 
@@ -461,6 +461,14 @@ def used(path: str, values: Mapping[str, Any]) -> bool:
     """Whether the setting has a meaning beside these values."""
     other, wanted = USED_WITH.get(path, ("", ()))
     return not other or values[other] in wanted
+
+
+def unused(path: str, values: Mapping[str, Any]) -> str:
+    """Why the setting has no meaning beside these values, in a sentence; '' where it has."""
+    if used(path, values):
+        return ""
+    other, wanted = USED_WITH[path]
+    return f"{path} changes nothing while {other} is {values[other]}; it is for {', '.join(wanted)}."
 
 
 def flatten(config: Config) -> dict[str, Any]:

@@ -11,30 +11,39 @@ import torch
 from fer.config import Config
 from fer.data.dataset import load
 from fer.device import Runtime, device_name, keep_freed_memory, resolve, torch_threads
+from fer.errors import ConfigError
 from fer.evaluate import compute_logits
-from fer.train import Learner
+from fer.train import Learner, is_out_of_memory
 
 _WARM_STEPS = 2
 _PATIENCE = 3  # times the seconds asked for, to see three steps
 
 
-def estimate(config: Config, *, seconds: float = 1.5) -> dict[str, Any]:
+def estimate(config: Config, *, seconds: float = 1.5, sharing: int = 1) -> dict[str, Any]:
     """Seconds an epoch and in all, from about `seconds` of training steps on noise of the run's batch size.
 
     Keys: epoch_seconds, total_seconds, images_per_sec (training), device, device_name, precision, threads; where epochs
     begin with a frozen backbone, frozen_epoch_seconds too. The machine's other load counts, as it will in the run. Weights
-    that the run would begin from are not asked for. Raises DataError, DeviceError, ConfigError.
+    that the run would begin from are not asked for. sharing: runs that may train at a time, which share the cores out.
+    Raises DataError, DeviceError, and ConfigError where memory runs out.
     """
     data = load(config.data.name).with_val_fraction(config.data.val_fraction)
     num_train, num_val = len(data.indices("train")), len(data.indices("val"))
-    runtime = resolve(config.runtime)
+    runtime = resolve(config.runtime, sharing=sharing)
     batch = min(config.train.batch_size, num_train)
     frozen = min(config.train.freeze_epochs, config.train.epochs)
-    with torch_threads(runtime.threads):
-        timed = {
-            epoch: _time_steps(config, runtime, batch, len(data.classes), seconds, epoch)
-            for epoch in {config.train.freeze_epochs, 0}
-        }
+    try:
+        with torch_threads(runtime.threads):
+            timed = {
+                epoch: _time_steps(config, runtime, batch, len(data.classes), seconds, epoch)
+                for epoch in {config.train.freeze_epochs, 0}
+            }
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"Memory ran out in a step with train.batch_size={batch}. Choose a smaller one, or a smaller network."
+        ) from error
     cost = {epoch: step * num_train / batch + num_val / val_speed for epoch, (step, val_speed) in timed.items()}
     step_seconds, epoch_seconds = timed[config.train.freeze_epochs][0], cost[config.train.freeze_epochs]
     return {

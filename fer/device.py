@@ -14,12 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 import fer
 from fer.config import RuntimeConfig
 from fer.errors import DeviceError
+from fer.machine import physical_cores
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from malloc.h
 
@@ -50,16 +50,6 @@ def resolve(config: RuntimeConfig, *, sharing: int = 1, cpus: int = 0) -> Runtim
     device = _device(config.device)
     threads = config.threads or (min(cpus, physical_cores()) if cpus else max(1, physical_cores() // sharing))
     return Runtime(device, _precision(config.precision, device), threads)
-
-
-def physical_cores() -> int:
-    """Cores that this process may use, two hyperthreads counted once; at least 1."""
-    physical = psutil.cpu_count(logical=False) or 1
-    try:
-        allowed = len(psutil.Process().cpu_affinity())
-    except (AttributeError, psutil.Error):  # macOS has no affinity
-        allowed = psutil.cpu_count() or 1
-    return max(1, min(physical, allowed))
 
 
 @contextlib.contextmanager

@@ -326,6 +326,16 @@ def setting_text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that fits: '8.4 s', '12 min', '3 h 05 min'; '-' where there are none."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ import contextlib
 import os
 import platform
 import secrets
+import shlex
 import signal
 import statistics
 import subprocess
@@ -31,10 +32,11 @@ from typing import Any, BinaryIO
 import psutil
 
 from fer import access, cluster
-from fer.config import Config, parse_assignments, with_settings
+from fer.config import Config, flatten, parse_assignments, unused, with_settings
 from fer.data.dataset import load
 from fer.errors import ConfigError, FerError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
+from fer.machine import gpus, physical_cores
 from fer.pretrained import check_weights
 from fer.runs import ACTIVE, MAX_ADOPTIONS, Run, RunStore, hold, is_locked
 
@@ -87,6 +89,7 @@ def submit(
     at one of them, those before it are taken back.
     """
     access.require("queueing runs")
+    max_runs()  # a number that is not allowed would end every worker
     places = _places([config for _, config in configs], on_ray)
     for model in dict.fromkeys(config.model for _, config in configs):
         check_weights(model, store)
@@ -98,12 +101,12 @@ def submit(
             runs.append(
                 store.create(config, recipe=recipe, data=facts[_judged(config)], submission=submission, **place)
             )
+        ensure_worker(store)
     except FerError:
         for run in runs:
             with contextlib.suppress(FerError):  # a worker may have begun it: it stays, whole
                 store.delete(run.id)
         raise
-    ensure_worker(store)
     return runs
 
 
@@ -185,6 +188,7 @@ def resume(store: RunStore, run_id: str, *, here: bool = False) -> Run:
 
     It goes on where it was: on its Ray cluster, which must answer now, or with `here` on this machine.
     """
+    max_runs()  # a number that is not allowed would end every worker
     ray = None if here else cluster.again(store.get(run_id))
     if ray:
         cluster.check(ray["address"])
@@ -196,14 +200,19 @@ def resume(store: RunStore, run_id: str, *, here: bool = False) -> Run:
 def grid(config: Config, choices: Mapping[str, Sequence[Any]]) -> list[Config]:
     """One config for each combination of these settings' values, the last setting changing fastest.
 
-    Raises ConfigError for a value that is not allowed and for more than 200 runs.
+    Raises ConfigError for a value that is not allowed, a setting that none of the runs uses, and more than 200 runs.
     """
     n = 1
     for values in choices.values():
         n *= len(values)
     if n > MAX_GRID:
         raise ConfigError(f"This grid has {n:,} runs. At most {MAX_GRID} can be launched at once; choose fewer values.")
-    return [with_settings(config, dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+    found = [with_settings(config, dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+    for path in choices:
+        reasons = [unused(path, flatten(c)) for c in found]
+        if reasons and all(reasons):
+            raise ConfigError(f"These runs would all be the same. {reasons[0]}")
+    return found
 
 
 def choices(assignments: Iterable[str]) -> dict[str, list[Any]]:
@@ -214,6 +223,8 @@ def choices(assignments: Iterable[str]) -> dict[str, list[Any]]:
         parts = list(dict.fromkeys(v.strip() for v in values.split(",") if v.strip()))
         if not parts:
             raise ConfigError(f"'{text}' has no values to try. Write it as optim.lr=0.001,0.0003.")
+        if path in found:
+            raise ConfigError(f"'{path}' stands twice in the grid. Give all its values at once: {path}=0.1,0.2.")
         found[path] = [parse_assignments([f"{path}={part}"])[path] for part in parts]
     return found
 
@@ -223,7 +234,7 @@ def seconds_known(runs: Iterable[Run], configs: Sequence[Config]) -> float | Non
     size and device settings; None where one of them has no such run."""
     known: dict[Any, list[float]] = {}
     for run in runs:
-        if run.config and run.epoch_seconds:
+        if run.config and run.epoch_seconds and not run.members:
             known.setdefault(_pace(run.config), []).append(run.epoch_seconds)
     total = 0.0
     for config in configs:
@@ -259,10 +270,10 @@ def run_next(store: RunStore, run_id: str) -> Run:
     run = store.get(run_id)
     if not waiting([run]):
         raise RunError(f"Run '{run_id}' is {run.state}; only one that waits in the queue can be the next.")
-    first = queue(store)[0]
-    if first.id == run_id:
+    waits = queue(store)  # empty where a worker has just taken it, which set_turn says
+    if waits and waits[0].id == run_id:
         return run
-    return store.set_turn(run_id, _turn(first)[0] - 1.0)
+    return store.set_turn(run_id, (_turn(waits[0])[0] if waits else 0.0) - 1.0)
 
 
 def pause(store: RunStore) -> None:
@@ -283,27 +294,16 @@ def paused(store: RunStore) -> bool:
 
 
 def max_runs() -> int:
-    """How many runs train at a time: `FER_MAX_RUNS`, else one a GPU, else one for each eight cores, at least 1.
+    """How many runs train at a time: `FER_MAX_RUNS`, else one a GPU, else one for each eight cores that this process may use, at least 1.
 
     Raises ConfigError for a value that is no whole number from 1 on.
     """
     wanted = os.environ.get("FER_MAX_RUNS")
     if wanted is None:
-        return len(gpus()) or max(1, (psutil.cpu_count(logical=False) or 1) // _CORES_A_RUN)
+        return len(gpus()) or max(1, physical_cores() // _CORES_A_RUN)
     if not wanted.isdecimal() or not 1 <= int(wanted) <= 64:
         raise ConfigError(f"FER_MAX_RUNS cannot be {wanted!r}. Allowed: a whole number from 1 to 64.")
     return int(wanted)
-
-
-def gpus() -> list[str]:
-    """The names by which CUDA knows this machine's NVIDIA GPUs, those of `CUDA_VISIBLE_DEVICES` where it is set."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip()]
-    try:
-        return [str(i) for i in range(len(os.listdir("/proc/driver/nvidia/gpus")))]
-    except OSError:
-        return []
 
 
 def waiting(runs: Iterable[Run]) -> list[Run]:
@@ -352,7 +352,7 @@ def step_aside() -> None:
     Linux shares its cores out among sessions first, so a session of one's own is made nice as a whole.
     """
     with contextlib.suppress(OSError, AttributeError):  # Windows has no nice
-        os.nice(_NICE)
+        os.nice(max(0, _NICE - os.nice(0)))  # a worker that a run of another worker starts is nice already
         if os.getsid(0) == os.getpid():  # not in somebody's terminal
             Path("/proc/self/autogroup").write_text(str(_NICE))
 
@@ -363,13 +363,15 @@ def work(store: RunStore, *, linger_seconds: float = 2.0) -> int:
     Ends when nothing could be started for `linger_seconds`. Returns 0 at once where another worker serves the store.
     """
     trained = 0
+    # Runs that could not begin, and whose folder takes no word of it: they would be tried for ever.
+    barred: set[str] = set()
     while True:
         try:
             with hold(store.root / WORKER_LOCK, timeout=0.5):
-                trained += _drain(store, linger_seconds)
+                trained += _drain(store, linger_seconds, barred)
         except RunBusy:
             return trained  # another worker serves
-        waits = [] if paused(store) else queue(store)
+        waits = [] if paused(store) else [r for r in queue(store) if r.id not in barred]
         if not waits and not cluster.open_runs(store.runs(archived=True)):
             return trained  # else: queued between the last look and letting go of the lock
 
@@ -399,22 +401,23 @@ def _trained_here(run: Run) -> bool:
     return run.status.get("worker") == platform.node()
 
 
-def _drain(store: RunStore, linger_seconds: float) -> int:
+def _drain(store: RunStore, linger_seconds: float, barred: set[str]) -> int:
     slots = max_runs()
     started, idle_since = 0, time.monotonic()
-    training: dict[Future[None], tuple[str, int]] = {}
+    training: dict[Future[bool], tuple[str, int]] = {}
     adopted = [r.id for r in store.runs(archived=True) if _trained_here(r)]  # of the worker before, while they train
     watch = _ClusterWatch(store)
     # Ctrl-C reaches the children too, which then save and end: leaving the pool waits for them.
     with ThreadPoolExecutor(slots + 1) as pool:
         while watch.busy(pool) or training or adopted or time.monotonic() - idle_since < linger_seconds:
             for future in [f for f in training if f.done()]:
-                training.pop(future)
-                future.result()  # a defect of ours stays loud
+                run_id, _ = training.pop(future)
+                if not future.result():  # a defect of ours stays loud
+                    barred.add(run_id)
                 idle_since = time.monotonic()
             mine = {run_id for run_id, _slot in training.values()}
             adopted = [i for i in adopted if i not in mine and _trains_on(store, i)]
-            run = _startable(store, mine, slots)
+            run = _startable(store, mine, slots, barred)
             if run is None:
                 here = training or adopted
                 idle = not here and time.monotonic() - idle_since >= linger_seconds  # a cluster alone keeps it here
@@ -446,14 +449,14 @@ class _ClusterWatch:
         return self.open or self.looking is not None
 
 
-def _startable(store: RunStore, mine: set[str], slots: int) -> Run | None:
+def _startable(store: RunStore, mine: set[str], slots: int, barred: set[str]) -> Run | None:
     """The next run of the queue, if there is a slot for it; runs that a worker before this one started take theirs."""
     if len(mine) >= slots or paused(store):
         return None
     runs = store.runs(archived=True)
     if adopt(store, [r for r in runs if r.id not in mine]):
         runs = store.runs(archived=True)
-    waits = [r for r in in_turn(runs) if r.id not in mine]
+    waits = [r for r in in_turn(runs) if r.id not in mine | barred]
     adopted = [r for r in runs if r.state in ("running", "stopping") and r.status.get("worker") and r.id not in mine]
     return waits[0] if waits and len(mine) + len(adopted) < slots else None
 
@@ -492,7 +495,8 @@ def carry_on(store: RunStore) -> None:
         ensure_worker(store)
 
 
-def _train_in_child(store: RunStore, run: Run, slot: int = 0, slots: int = 1) -> None:
+def _train_in_child(store: RunStore, run: Run, slot: int = 0, slots: int = 1) -> bool:
+    """Train it in a process of its own; False where it could not begin and its folder takes no word of it."""
     environment = {
         **os.environ,
         "FER_RUNS_DIR": str(store.root.resolve()),
@@ -508,16 +512,24 @@ def _train_in_child(store: RunStore, run: Run, slot: int = 0, slots: int = 1) ->
         with open(run.path / "train.log", "ab") as log:
             code = _call([sys.executable, "-m", "fer", *_START, run.id], log, environment, run.path / "stop")
     except FileNotFoundError:
-        return  # deleted before it began
-    _after(store, run.id, code)
+        return True  # deleted before it began
+    except OSError as error:
+        reason = (
+            f"Its log {run.path / 'train.log'} cannot be written: {error.strerror}. Put that right, then resume it."
+        )
+        return _say(store, run, {"state": "failed", "error": reason})
+    return _after(store, run.id, code)
 
 
-def _after(store: RunStore, run_id: str, code: int) -> None:
-    """Where a training process has ended without a word, say so in the run's status, so that nobody waits for it."""
+def _after(store: RunStore, run_id: str, code: int) -> bool:
+    """Where a training process has ended without a word, say so in the run's status, so that nobody waits for it.
+
+    False where the status cannot be written.
+    """
     try:
         run = store.get(run_id)
     except RunError:
-        return  # deleted meanwhile
+        return True  # deleted meanwhile
     asked = (run.path / "stop").exists()
     if run.state == "queued":  # it never began: a state that says so, else the queue would try it for ever
         said = {
@@ -532,10 +544,22 @@ def _after(store: RunStore, run_id: str, code: int) -> None:
     elif run.state == "lost":
         said = {"state": "failed", "error": _killed(code)}
     else:
-        return
-    with contextlib.suppress(RunError), hold(run.path / "run.lock"):  # somebody else has just started it
-        store.write_status(run_id, {**run.status, **said, "finished": time.time()})
-        (run.path / "stop").unlink(missing_ok=True)
+        return True
+    return _say(store, run, said)
+
+
+def _say(store: RunStore, run: Run, said: Mapping[str, Any]) -> bool:
+    """Write a state and its reason into the run's status; False where it cannot be written, which the worker's log tells."""
+    try:
+        with hold(run.path / "run.lock"):
+            store.write_status(run.id, {**run.status, **said, "finished": time.time()})
+            (run.path / "stop").unlink(missing_ok=True)
+    except RunBusy:
+        return True  # somebody else has just started it
+    except (RunError, OSError) as error:
+        print(f"{run.id}: {said['error']} Its status could not be written either: {error}", flush=True)
+        return False
+    return True
 
 
 def _killed(code: int) -> str:
@@ -581,7 +605,7 @@ def command_line(
         parts.append(f"--dataset {rest.pop('data.name')}")
     if "seed" in rest:
         parts.append(f"--seed {rest.pop('seed')}")
-    parts += [f"--set {path}={_shell_value(value)}" for path, value in rest.items()]
+    parts += [f"--set {shlex.quote(f'{path}={_shell_value(value)}')}" for path, value in rest.items()]
     if on_ray:
         asked = {"cpus": on_ray.cpus, "gpus": on_ray.gpus, "memory": on_ray.memory_gib}
         parts += ["--on ray", *(f"--{name} {value:g}" for name, value in asked.items() if value is not None)]

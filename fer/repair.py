@@ -20,6 +20,7 @@ from typing import Any
 
 from fer.errors import FerError, RunError
 from fer.files import write_json_atomic
+from fer.jobs import adoptable
 from fer.runs import SCHEMA, Run, RunStore, hold, is_locked
 
 WEIGHTS = ("best.safetensors", "last.safetensors")
@@ -134,8 +135,13 @@ def _status(store: RunStore, run: Run) -> Iterator[Finding]:
         state = "finished" if whole else "failed"
         error = None if whole else "Its status was lost. Resume goes on from the last save."
         yield _new_status(store, run, "it is missing or damaged", state, error)
+    elif run.state == "lost" and run.on_ray:
+        return  # the cluster may only be silent: the worker asks it again
+    elif run.state == "lost" and adoptable([run]):
+        yield Finding(run.id, "status.json", "it says running, and nobody trains it", "the worker queues it again")
     elif run.state == "lost":
-        error = "Its process went without a word. Resume goes on from the last save."
+        again = "Delete it, and make it again" if run.members else "Resume goes on from the last save"
+        error = f"Its process went without a word. {again}."
         yield _new_status(store, run, "it says running, and nobody trains it", "failed", error)
 
 

@@ -62,6 +62,7 @@ _STATUS_NUMBERS = (
 )
 _RAY_KINDS = {"address": str, "job": str, "cpus": int, "gpus": int | float, "memory_gib": int | float}
 _NOTE_KINDS = {"name": str, "tags": list, "note": str, "pinned": bool, "archived": bool}
+_LAST_SECOND = 253402300800.0  # the year 10,000: no clock says so, and no calendar shows it
 _RESERVED_SECONDS = 60.0
 _SILENT_SECONDS = (
     60.0  # a trainer writes its status each second; where a cluster's storage has no locks that is all one hears
@@ -259,10 +260,13 @@ class Run:
     @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end at the speed so far; None where nothing was measured or nothing runs."""
-        if self.state not in ("running", "stopping") or not self.config:
+        if self.state != "running" or not self.config:  # one that stops ends within a step
             return None
-        if self.epoch_seconds:
-            return (1 - self.progress) * self.epochs * self.epoch_seconds
+        frozen = self.config.train.freeze_epochs  # these are quicker than those that are left
+        if whole := [row["epoch_seconds"] for row in self.metrics[frozen:]]:
+            return (1 - self.progress) * self.epochs * statistics.median(whole)
+        if frozen:
+            return None
         speed, steps = self.status.get("images_per_sec"), self.status.get("steps_per_epoch", 0)
         pictures = steps * self.config.train.batch_size * self.epochs
         return (1 - self.progress) * pictures / speed if speed else None
@@ -938,6 +942,8 @@ def _parse_record(content: bytes) -> tuple[Mapping[str, Any], Config | None, str
         return {}, None, "config.json is damaged"
     kinds = (("schema", None, int), ("data", {}, dict), ("created", 0.0, int | float))
     if not all(isinstance(record.get(key, missing), kind) for key, missing, kind in kinds):
+        return {}, None, "config.json is damaged"
+    if not 0 <= record.get("created", 0.0) < _LAST_SECOND:
         return {}, None, "config.json is damaged"
     if record["schema"] > SCHEMA:
         return (

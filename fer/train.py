@@ -273,7 +273,10 @@ def fit(store: RunStore, run_id: str, watcher: Watcher | None = None) -> Run:
             status.pop(passed, None)
         if os.environ.get("FER_WORKER"):
             status["worker"] = os.environ["FER_WORKER"]  # whose runs these are, should that worker die
-        store.write_status(run_id, status)
+        try:
+            store.write_status(run_id, status)
+        except OSError as error:
+            raise TrainingError(f"Run '{run_id}' could not begin. {_reason(error, run)}") from error
         reserve = _Reserve(run.path / ".reserve")
         try:
             reserve.take()
@@ -664,7 +667,7 @@ def _reason(error: BaseException, run: Run) -> BaseException | str:
     """What the status says of an exception: a FerError where we know the cure, else its own words."""
     if isinstance(error, FerError):
         return error
-    if run.config and _is_out_of_memory(error):
+    if run.config and is_out_of_memory(error):
         return _out_of_memory(error, run.config)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TrainingError("The disk is full. Free some space, then resume the run; the last save is whole.")
@@ -680,7 +683,8 @@ def _reason(error: BaseException, run: Run) -> BaseException | str:
     return f"{type(error).__name__}: {error}"
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, or a GPU's, ran out."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
@@ -709,7 +713,7 @@ def _fitting_batch_size(config: Config) -> int | None:
             _try_step(config, batch)
             return batch
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 return None
             batch //= 2
         finally:

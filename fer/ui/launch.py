@@ -11,13 +11,13 @@ import streamlit as st
 from fer import access, cluster
 from fer.config import SETTINGS, Config, flatten, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
-from fer.jobs import MAX_GRID, free_bytes, grid, seeds, submit
+from fer.experiments import duration
+from fer.jobs import MAX_GRID, free_bytes, grid, max_runs, seeds, submit
 from fer.pretrained import weights_note
 from fer.recipes import RECIPES, STUDY, changes_from
 from fer.runs import ACTIVE, Run, RunStore
 from fer.ui.frame import plain
 from fer.ui.loaders import cluster_problem, core_json
-from fer.ui.parts import duration
 from fer.ui.train_form import Form, TrainState, explain, label, shown_value, used
 
 Plan = list[tuple[str | None, Config]]
@@ -26,7 +26,7 @@ _MAX_SETTINGS = 3
 _MAX_MEASURED = 4
 _MAX_LINKS = 8
 _DOUBLE_CLICK_SECONDS = 2.0
-_LITTLE_DISK = 500 * 10**6
+_LITTLE_DISK = 10**9
 # What a step costs does not depend on these.
 _NOT_TIMED = ("optim.lr", "optim.weight_decay", "optim.layer_decay", "train.epochs", "seed")
 
@@ -90,11 +90,11 @@ def time_arguments(config: Config) -> tuple[str, ...]:
     }
     name = changes.pop("data.name", config.data.name)
     settings = [text for p, v in changes.items() for text in ("--set", f"{p}={'none' if v is None else v}")]
-    return ("cost", "--dataset", name, *settings)
+    return ("cost", "--queued", "--dataset", name, *settings)
 
 
 def seconds_of(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> tuple[float, float, float] | None:
-    """Shortest and longest epoch and all runs together, in seconds; None where nothing fitting was measured.
+    """Shortest and longest epoch, and all runs together as the queue trains them, in seconds; None where nothing fitting was measured.
 
     A run whose own steps were not timed counts like the mean of those that were.
     """
@@ -108,7 +108,15 @@ def seconds_of(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> t
         epoch, frozen = known.get(key, mean), min(config.train.freeze_epochs, config.train.epochs)
         saved = epoch - measured.get(key, {}).get("frozen_epoch_seconds", epoch)
         total += epoch * config.train.epochs - saved * frozen
-    return min(known.values()), max(known.values()), total
+    return min(known.values()), max(known.values()), total / _at_a_time(len(plan))
+
+
+def _at_a_time(n: int) -> int:
+    """How many of n queued runs train at a time."""
+    try:
+        return min(max_runs(), n)
+    except ConfigError:  # launching says what is wrong
+        return 1
 
 
 def _planned(mode: str, form: Form) -> tuple[Plan, str, str]:
@@ -335,7 +343,7 @@ def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) 
         st.caption(_measured_where(state, plan))
     if free < _LITTLE_DISK:
         st.warning(
-            "The disk is nearly full. A run needs about 10 MB; delete old runs or free some space first.",
+            "The disk is nearly full. A run of the study's networks needs about 10 MB, one of the largest 600; delete old runs or free some space first.",
             icon=":material/hard_drive:",
         )
     waiting = sum(r.state in ACTIVE and not r.on_ray for r in runs)
@@ -356,7 +364,8 @@ def _time_text(plan: Plan, known: tuple[float, float, float] | None) -> str:
     )
     if len(plan) == 1:
         return f"About **{epoch}** an epoch, **{duration(total)}** in all."
-    return f"About **{epoch}** an epoch, **{duration(total / len(plan))}** a run, **{duration(total)}** for all {len(plan)}."
+    each = total * _at_a_time(len(plan)) / len(plan)
+    return f"About **{epoch}** an epoch, **{duration(each)}** a run, **{duration(total)}** for all {len(plan)}."
 
 
 def _measure(state: TrainState, plan: Plan) -> None:

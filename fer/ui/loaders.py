@@ -151,6 +151,10 @@ def core_do(*arguments: str, seconds: float) -> Any:
         ) from error
     if done.returncode == 2:
         raise FerError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "The command failed.")
+    if done.returncode < 0:
+        raise FerError(
+            f"The process that was asked ended by signal {-done.returncode}, as when memory runs out. Close other programs, or ask for less."
+        )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return json.loads(done.stdout)

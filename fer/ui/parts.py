@@ -54,16 +54,6 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds in the unit that fits: '8.4 s', '12 min', '3 h 05 min'; '-' where there are none."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def state_badge(state: str) -> None:
     """A state as a word with its icon."""
     st.badge(state, icon=STATE_ICONS[state], color=_STATE_COLOURS.get(state, "gray"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,8 @@ import streamlit as st
 
 from fer import access, cluster, jobs
 from fer.config import SETTINGS, flatten
-from fer.errors import FerError, RunError
+from fer.errors import ConfigError, FerError, RunError
+from fer.experiments import duration, setting_text
 from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
 from fer.ui import notes
@@ -20,7 +20,6 @@ from fer.ui.loaders import cluster_problem, remembered, run_key, shown
 from fer.ui.parts import (
     chart,
     data_notes,
-    duration,
     own_changes,
     percent,
     recipe_title,
@@ -57,7 +56,10 @@ def serve_queue(store: RunStore, runs: Sequence[Run]) -> None:
         return
     if access.may_change() and jobs.unserved(store, runs):
         try:
+            jobs.max_runs()
             jobs.ensure_worker(store)
+        except ConfigError as error:
+            st.warning(f"No queued run is started. {plain(str(error))}", icon=":material/rule:")
         except RunError as error:  # a store that can only be read is still there to look at
             st.caption(f":material/info: Queued runs are not served from here. {plain(str(error))}")
 
@@ -298,7 +300,7 @@ def _actions(store: RunStore, run: Run) -> None:
                 "pages/compare.py",
                 label="Compare",
                 icon=":material/stacked_line_chart:",
-                query_params=[("run", run.id), ("run", "baseline")] if run.id != "baseline" else {"run": run.id},
+                query_params=[("run", i) for i in dict.fromkeys((run.id, "baseline")) if store.folder(i).is_dir()],
             )
             st.page_link("pages/evaluate.py", label="Evaluate", icon=":material/grid_on:", query_params={"run": run.id})
         if changes:
@@ -372,6 +374,14 @@ def _curves(run: Run) -> None:
         st.markdown("The first point appears when the first epoch ends.")
         return
     one, two, three, four = st.columns(4)
+    if run.members:
+        one.metric("Val top-1", percent(best["val_top1"]))
+        two.metric("Train top-1", percent(best["train_top1"]))
+        three.metric("Networks together", len(run.members))
+        four.metric("Their trainings", duration(best["epoch_seconds"]), help="The time of all of them together.")
+        st.markdown(f"The mean of the calibrated probabilities of {plain(', '.join(run.members))}.")
+        data_notes([run], remarks=True)
+        return
     one.metric("Best val top-1", percent(best["val_top1"]), help=f"In epoch {best['epoch']}.")
     two.metric("Last val top-1", percent(last["val_top1"]))
     three.metric("Last train top-1", percent(last["train_top1"]))
@@ -398,8 +408,13 @@ def _settings(run: Run) -> None:
             else ""
         )
     )
+    if run.members:
+        st.markdown(
+            f"An ensemble is not trained, so it has no settings of its own; those of {plain(', '.join(run.members))} are theirs."
+        )
+        return
     rows = [
-        {"setting": path, "value": json.dumps(value).strip('"'), "meaning": SETTINGS[path].help}
+        {"setting": path, "value": setting_text(value), "meaning": SETTINGS[path].help}
         for path, value in flatten(run.config).items()
     ]
     table(rows)

@@ -360,7 +360,7 @@ def _differences(state: TrainState, form: Form) -> None:
         st.error(explain(form.problem), icon=":material/error:")
     recipe = flatten(get_recipe(state.recipe).config())
     own = [
-        f"{label(p)} {shown_value(recipe[p])} → **{shown_value(v)}**"
+        f"{label(p)} {plain(shown_value(recipe[p]))} → **{plain(shown_value(v))}**"
         for p, v in form.changes.items()
         if p != "data.name"
     ]

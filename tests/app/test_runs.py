@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from fer import cluster, jobs
 from fer.config import Config
 from fer.runs import RunStore
-from tests.app.conftest import said
+from tests.app.conftest import metrics_row, said
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +62,46 @@ def test_an_ensemble_offers_what_an_ensemble_can_do(open_page, add_run) -> None:
     assert "is an ensemble, which is not trained. Clone one of its members: a, b" in said(
         open_page("train", clone="both")
     )
+
+
+def test_an_ensemble_shows_figures_of_its_own_and_no_epochs(open_page, add_run) -> None:
+    for run_id in ("a", "b"):
+        add_run(run_id, [0.4])
+    store = RunStore()
+    store.create(Config(), recipe=None, data={}, run_id="both", kind="ensemble", members=["a", "b"])
+    store.append_metrics("both", {**metrics_row(1, 0.45), "epoch_seconds": 7200.0})
+    store.write_status("both", {"state": "finished", "epoch": 1})
+    at = open_page("runs", run="both")
+    assert not at.exception
+    shown = {m.label: m.value for m in at.metric}
+    assert shown == {
+        "Val top-1": "45.00 %",
+        "Train top-1": "90.00 %",
+        "Networks together": "2",
+        "Their trainings": "2 h 00 min",
+    }
+    assert "no settings of its own; those of a, b are theirs" in said(at)
+
+
+def test_compare_is_linked_beside_the_baseline_where_there_is_one(open_page, add_run) -> None:
+    def linked() -> str:
+        at = open_page("runs", run="mine")
+        links = [e.proto for e in at.get("page_link") if e.proto.label == "Compare"]
+        return max(link.query_string for link in links)  # the menu's has none
+
+    add_run("mine", [0.3])
+    assert linked() == "run=mine"
+    add_run("baseline", [0.3])
+    assert linked() == "run=mine&run=baseline"
+
+
+def test_a_wrong_number_of_runs_at_a_time_is_said_where_runs_wait(open_page, add_run, no_worker, monkeypatch) -> None:
+    add_run("waiting", [], state="queued")
+    monkeypatch.setenv("FER_MAX_RUNS", "0")
+    at = open_page("runs")
+    assert not at.exception
+    assert "FER\\_MAX\\_RUNS cannot be '0'" in " ".join(w.value for w in at.warning)
+    assert not no_worker
 
 
 def test_unknown_run_in_the_link_is_named(open_page, add_run) -> None:

@@ -440,6 +440,32 @@ def test_cost_measures_or_only_counts(ask, ask_json, tiny):
     assert (measured["device"], measured["precision"], measured["threads"]) == ("cpu", "fp32", 1)
 
 
+def test_the_cost_of_a_queued_run_is_with_the_cores_that_it_gets(ask_json, tiny, monkeypatch):
+    monkeypatch.setattr("fer.device.physical_cores", lambda: 6)
+    monkeypatch.setenv("FER_MAX_RUNS", "3")
+    words = ("cost", "--dataset", "tiny", "--set", "runtime.device=cpu", "--set", "runtime.precision=fp32")
+    assert (ask_json(*words)["threads"], ask_json(*words, "--queued")["threads"]) == (6, 2)
+
+
+def test_a_cost_that_memory_does_not_suffice_for_is_a_sentence(ask, tiny, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr("fer.cost.Learner.fresh", fails)
+    code, _, error = ask("cost", *SETTINGS)
+    assert (code, error) == (
+        2,
+        "Memory ran out in a step with train.batch_size=32. Choose a smaller one, or a smaller network.\n",
+    )
+
+
+def test_a_setting_that_changes_nothing_is_named(ask, tiny):
+    _, _, error = ask("cost", "--no-measure", "--dataset", "tiny", "--set", "schedule.gamma=0.3")
+    assert (
+        error == "note: schedule.gamma changes nothing while schedule.name is constant; it is for step, exponential.\n"
+    )
+
+
 def test_the_module_is_the_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "fer", "runs", "show", "gone"],
@@ -473,6 +499,7 @@ def test_a_grid_is_announced_queued_and_stopped_as_one(store, tiny, capsys, monk
 
 def test_a_grid_has_no_single_id_and_its_values_are_checked(store, tiny, capsys):
     assert main(["train", "--dataset", "tiny", "--seeds", "2", "--run-id", "x"]) == 2
+    assert main(["train", "--dataset", "tiny", "--seeds", "2", "--grid", "seed=5,6"]) == 2
     assert "--run-id names one run" in capsys.readouterr().err
     assert main(["train", "--dataset", "tiny", "--grid", "optim.lr=high"]) == 2
     assert store.ids() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import shutil
 import time
@@ -114,6 +115,18 @@ def test_a_lost_run_is_called_failed_and_can_be_resumed(store, make_run):
     assert (finding.file, finding.mended) == ("status.json", True)
     assert store.get("gone").state == "failed"
     assert store.requeue("gone").state == "queued"
+
+
+def test_a_lost_run_that_the_worker_or_the_cluster_has_yet_to_see_to_is_left_alone(store, make_run):
+    make_run("here")
+    store.write_status("here", {"state": "running", "worker": platform.node()})
+    make_run("there")
+    ray = {"address": "http://127.0.0.1:8265", "job": "j", "cpus": 1, "gpus": 0, "memory_gib": 2}
+    store.write_status("there", {"state": "running", "ray": ray})
+    assert [store.get(i).state for i in ("here", "there")] == ["lost", "lost"]
+    (finding,) = check_store(store, repair=True)
+    assert (finding.run, finding.mended, finding.cure) == ("here", False, "the worker queues it again")
+    assert [store.get(i).state for i in ("here", "there")] == ["lost", "lost"]
 
 
 def test_a_run_that_trains_and_one_that_came_with_the_project_are_left_alone(store, make_run, finished_run):

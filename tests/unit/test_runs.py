@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -563,6 +564,32 @@ def test_progress_and_time_left_follow_the_status(store):
     set_state(store, "a", "finished", epoch=25, step=0, steps_per_epoch=10)
     assert store.get("a").progress == 1.0
     assert store.get("a").seconds_left is None
+
+
+def test_the_time_left_is_not_that_of_frozen_epochs_nor_of_a_run_that_stops(store):
+    config = with_settings(
+        Config(), {"model.name": "resnet18", "train.epochs": 12, "train.freeze_epochs": 1, "model.pretrained": True}
+    )
+    store.create(config, recipe=None, data={}, run_id="a")
+    store.append_metrics("a", row(1, epoch_seconds=20.0))
+    set_state(store, "a", "running", epoch=1, step=0, steps_per_epoch=10, images_per_sec=100.0)
+    with hold(store.root / "a" / "run.lock"):
+        assert store.get("a").seconds_left is None
+        store.append_metrics("a", row(2, epoch_seconds=90.0))
+        set_state(store, "a", "running", epoch=2, step=0, steps_per_epoch=10)
+        assert store.get("a").seconds_left == pytest.approx(10 * 90.0)
+        (store.root / "a" / "stop").touch()
+        assert (store.get("a").state, store.get("a").seconds_left) == ("stopping", None)
+
+
+@pytest.mark.parametrize("created", ["1e20", "1e400", "-1", "NaN", "9" * 400])
+def test_a_time_that_no_clock_says_is_damage(store, make_run, created):
+    make_run("a")
+    path = store.root / "a" / "config.json"
+    text = path.read_text()
+    path.write_text(re.sub(r'"created": [0-9.]+', f'"created": {created}', text))
+    assert path.read_text() != text
+    assert (store.get("a").state, store.get("a").created) == ("broken", 0.0)
 
 
 def test_the_logs_tail_is_its_last_lines(store):

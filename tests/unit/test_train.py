@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -335,6 +336,18 @@ def test_an_augmented_run_goes_on_with_the_random_numbers_it_would_have_had(stor
     assert same_weights(weights(parted), weights(whole))
     make_run("plain", **{**changes, "augment__flip": False, "augment__shift": 0})
     assert figures(fit(store, "plain")) != figures(whole)
+
+
+def test_a_disk_that_is_full_before_it_begins_is_said(store, make_run, monkeypatch):
+    make_run("a")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunStore, "write_status", full)
+    with pytest.raises(TrainingError, match="Run 'a' could not begin. The disk is full. Free some space"):
+        fit(store, "a")
+    assert store.get("a").state == "queued"
 
 
 def test_runs_that_train_at_once_share_the_cores(store, make_run, monkeypatch):

@@ -54,7 +54,8 @@ def main() -> None:
         )
         run = _train(store, recipe, config, until)
         print(f"{run.id}: {run.state}, best val top-1 {run.best['val_top1'] if run.best else 'none'}", file=sys.stderr)
-    found = table([r for r in store.runs(archived=True) if r.data_name == data and r.epochs == arguments.epochs])
+    known = {_run_id(recipe, arguments.epochs, seed) for recipe, seed in planned}
+    found = table([r for r in store.runs(archived=True) if r.id in known])
     print(json.dumps({"benchmark": "ablations", "data": data, "epochs": arguments.epochs, "rows": found, **machine.describe()}))  # fmt: skip
 
 
@@ -98,11 +99,19 @@ def _prepared(source: Path | None) -> str:
     return source.stem
 
 
+def _run_id(recipe: str, epochs: int, seed: int) -> str:
+    return f"{recipe}-e{epochs}-s{seed}"
+
+
 def _train(store: RunStore, recipe: str, config: Config, until: float) -> Run:
-    run_id = f"{recipe}-e{config.train.epochs}-s{config.seed}"
+    run_id = _run_id(recipe, config.train.epochs, config.seed)
     if run_id not in store.ids():
         create_run(store, config, recipe=recipe, run_id=run_id, reserved=True)
     run = store.get(run_id)
+    if run.data_name != config.data.name:
+        raise SystemExit(
+            f"'{run_id}' in this store was trained on '{run.data_name}', not on '{config.data.name}'. Set FER_RUNS_DIR to another folder."
+        )
     if run.state in RESUMABLE:
         run = store.requeue(run_id, reserved=True)
     if run.state != "queued":

@@ -875,8 +875,10 @@ def data_list(as_json: JsonOption = False) -> None:
 def data_kaggle(name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle") -> None:
     """Fetch the study's data set from Kaggle, where there is a network and a token, and prepare it."""
     access.require("importing a data set")
+    from fer.data.dataset import check_new_name
     from fer.data.kaggle import fetch_kaggle
 
+    check_new_name(name)
     data_import(fetch_kaggle(), name=name, skip_bad=False, as_json=False)
 
 
@@ -1182,18 +1184,19 @@ def _print_calibration(report: Mapping[str, Any]) -> None:
 
 
 def _print_prediction(entry: dict[str, Any]) -> None:
+    name = entry["image"].encode("utf-8", "backslashreplace").decode()  # a file name need not be UTF-8
     if "error" in entry:
-        print(f"{entry['image']}: {entry['error']}", file=sys.stderr)
+        print(f"{name}: {entry['error']}", file=sys.stderr)
     elif not entry["faces"]:
         print(
-            f"{entry['image']}: no face found ({entry['width']}x{entry['height']} pixels); --whole takes the whole picture as a face"
+            f"{name}: no face found ({entry['width']}x{entry['height']} pixels); --whole takes the whole picture as a face"
         )
     for i, face in enumerate(entry.get("faces", []), 1):
         ranked = sorted(face["probs"].items(), key=lambda kv: -kv[1])
         x, y, w, h = face["box"]
         answer = "unsure, most like" if face["unsure"] else "looks"
         print(
-            f"{entry['image']}: face {i} at {x},{y} {w}x{h} {answer} {ranked[0][0]}: "
+            f"{name}: face {i} at {x},{y} {w}x{h} {answer} {ranked[0][0]}: "
             + ", ".join(f"{c} {p:.0%}" for c, p in ranked)
         )
 

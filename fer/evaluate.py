@@ -117,7 +117,8 @@ def evaluate_run(
     """Evaluate a run's best weights on a split and keep the report by data fingerprint, split and views.
 
     dataset: a prepared data set with the same classes; None: the run's own. tta: average over ten views of each picture. A shipped report is never overwritten and
-    a store that cannot be written still gives the answer. Raises ConfigError for an unknown device, RunError, DataError,
+    a store that cannot be written still gives the answer. Before an ensemble is, its members are evaluated with views where they
+    were not, since their temperatures with views are part of its answer. Raises ConfigError for an unknown device, RunError, DataError,
     CheckpointError, DeviceError.
     """
     run = store.get(run_id)
@@ -128,6 +129,10 @@ def evaluate_run(
     if data.fingerprint != run.fingerprint or run.config.data.val_fraction:
         resplit = data.with_val_fraction(run.config.data.val_fraction)
         data = resplit if resplit.fingerprint == run.fingerprint else data
+    if tta and split == "val" and data.fingerprint == run.fingerprint:
+        for member in (_member(run, name) for name in run.members):  # so that it answers the same from now on
+            if "calibration" not in (member.report("val" + TTA) or {}):
+                evaluate_run(store, member.id, data.name, split, device=device, tta=True)
     report = report_of(run, data, split, device=device, tta=tta)
     try:
         store.save_report(run_id, data.fingerprint, split + TTA * tta, report)

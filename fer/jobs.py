@@ -207,7 +207,11 @@ def grid(config: Config, choices: Mapping[str, Sequence[Any]]) -> list[Config]:
         n *= len(values)
     if n > MAX_GRID:
         raise ConfigError(f"This grid has {n:,} runs. At most {MAX_GRID} can be launched at once; choose fewer values.")
-    found = [with_settings(config, dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+    found: list[Config] = []
+    for values in product(*choices.values()):
+        made = with_settings(config, dict(zip(choices, values, strict=True)))
+        if made not in found:  # 0.001 and 1e-3 are one value
+            found.append(made)
     for path in choices:
         reasons = [unused(path, flatten(c)) for c in found]
         if reasons and all(reasons):

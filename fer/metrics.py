@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 BINS = 15  # of confidence, for calibration
+_FEW = 20  # pictures
 
 
 def top1(labels: np.ndarray, predicted: np.ndarray) -> float:
@@ -50,9 +51,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The one number, 0.05 to 20, by which to divide logits (N, num_classes) so that their cross entropy is least (Guo et al., 2017)."""
+    """The one number, 0.05 to 20, by which to divide logits (N, num_classes) so that their cross entropy is least (Guo et al., 2017).
+
+    1.0 for fewer than 20 pictures, of which a temperature says nothing.
+    """
     from scipy.optimize import minimize_scalar
 
+    if len(labels) < _FEW:
+        return 1.0
     found = minimize_scalar(
         lambda t: cross_entropy(logits / np.exp(t), labels), bounds=(np.log(0.05), np.log(20)), method="bounded"
     )

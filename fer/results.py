@@ -50,4 +50,4 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(harmless_rows(rows))
-    return file.getvalue().encode()
+    return file.getvalue().encode("utf-8", "backslashreplace")  # a file name need not be UTF-8

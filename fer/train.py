@@ -187,8 +187,13 @@ class Learner:
         return self.model(inputs if partner is None else share * inputs + (1 - share) * inputs[partner])
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        smoothing = self.config.train.label_smoothing
-        return functional.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
+        smoothing, weights = self.config.train.label_smoothing, self.class_weights
+        if weights is None or not smoothing:
+            return functional.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+        # PyTorch would give each class's part of the smoothing that class's own weight, so most of it to the rarest.
+        losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        of_each = weights[labels]
+        return (of_each * losses).sum() / of_each.sum()
 
 
 @torch.no_grad()

@@ -109,7 +109,7 @@ class Dataset:
 
         What was `val` becomes `test` where the data set has no test split, and is left unused where it has one. The
         choice depends on the pictures alone, so every run with this fraction sees the same split; the fingerprint
-        differs from the original's. None or 0 returns the data set unchanged.
+        differs from the original's. None or 0 returns the data set unchanged. Raises DataError where it holds out none.
         """
         if not fraction:
             return self
@@ -123,6 +123,10 @@ class Dataset:
             members = np.flatnonzero((splits == train) & (self.labels == label))
             held = rng.permutation(members)[: round(len(members) * fraction)]
             splits[held] = val
+        if not (splits == val).any():
+            raise DataError(
+                f"data.val_fraction={fraction:g} of {int((splits == train).sum()):,} training pictures holds out none. Take a larger share."
+            )
         digest = hashlib.sha256(f"{self.fingerprint}/val_fraction={fraction!r}".encode()).hexdigest()[:32]
         meta = {k: v for k, v in self.meta.items() if k != "split_note"}
         return replace(self, splits=splits, meta=meta, fingerprint=digest)
@@ -280,7 +284,10 @@ def delete(name: str) -> None:
     path = dataset_path(name)
     if not path.is_file():
         raise DataError(f"There is no prepared data set '{name}'. Available: {', '.join(available())}.")
-    path.unlink()
+    try:
+        path.unlink()
+    except OSError as error:
+        raise DataError(f"{path} cannot be deleted: {error.strerror}. See who may write in that folder.") from error
 
 
 def describe_resolution(values: Iterable[tuple[float, float] | None]) -> str:

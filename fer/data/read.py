@@ -244,7 +244,9 @@ def _zip(archive: zipfile.ZipFile, origin: str) -> Source:
     folders, files = [], {}
     for member in members:
         path = "/".join(p for p in member.filename.replace("\\", "/").split("/") if p not in ("", ".", ".."))
-        if member.is_dir():
+        if not path:
+            continue
+        if member.filename.endswith(("/", "\\")):
             folders.append(path)
         else:
             files[path] = Entry(path, member.file_size, _member_opener(archive, member))
@@ -572,7 +574,7 @@ def _lines(file: BinaryIO, shown: str) -> Iterator[str]:
             raise DataError(f"'{shown}' has a line of more than {_MAX_LINE:,} characters. Give fer2013.csv.")
         if total > MAX_UNPACKED_BYTES:
             raise DataError(f"'{shown}' has more than {MAX_UNPACKED_BYTES / 2**30:g} GiB, the most allowed.")
-        yield line.decode("utf-8")
+        yield line.decode("utf-8", "replace")  # a row with such a byte is named as one that cannot be read
 
 
 def _parse_row(row: list[str], columns: tuple[int, int, int]) -> tuple[np.ndarray, int, str]:
@@ -614,7 +616,10 @@ def _roles(seen: dict[str, str], origin: str) -> tuple[dict[str, str], tuple[str
     `seen` maps a split to the word it has in the source. Raises DataError where train or any other is missing.
     """
     if "train" not in seen:
-        raise DataError(f"'{origin}' has no training pictures. Put them in train/<class>/, or name them Training_...")
+        raise DataError(
+            f"'{origin}' has no training pictures. Put them in train/<class>/, name them Training_..., or give their rows of a "
+            "CSV the Usage Training."
+        )
     if len(seen) == 1:
         raise DataError(
             f"'{origin}' has pictures in its training split only. Add a split to measure on: val/<class>/ or "

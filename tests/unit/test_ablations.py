@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
+from benchmarks import ablations
 from benchmarks.ablations import MATTER, NOT_ALONE, alone, plan, table
 from fer.recipes import RECIPES, STUDY
+from tests.conftest import tiny_config
 
 
 def test_every_recipe_is_either_trained_alone_or_named_as_a_mixture():
@@ -37,3 +39,9 @@ def test_the_table_has_a_row_for_each_recipe_with_mean_and_spread(finished_run):
     assert found["baseline"]["std_top1"] == pytest.approx(abs(first - 0.7) / 2**0.5)
     assert (found["dropout"]["n"], found["dropout"]["std_top1"], found["dropout"]["minutes"]) == (1, None, 3.0)
     assert found["dropout"]["num_params"] == 423_751
+
+
+def test_a_store_of_other_data_is_not_taken_for_what_was_asked(store, make_run, monkeypatch):
+    make_run("baseline-e3-s0", data__name="tiny")
+    with pytest.raises(SystemExit, match="was trained on 'tiny', not on 'sample'"):
+        ablations._train(store, "baseline", tiny_config(data__name="sample"), until=0.0)

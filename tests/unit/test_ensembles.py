@@ -114,6 +114,15 @@ def test_a_member_that_is_gone_is_named(two, store):
     assert store.get("both").report("val") == made.report("val")
 
 
+def test_with_views_an_ensemble_answers_the_same_before_and_after_its_members_are_evaluated_so(two, store):
+    create_ensemble(store, ["done", "other"], "both", device="cpu")
+    first = evaluate_run(store, "both", tta=True, device="cpu")
+    assert all("calibration" in store.get(member).report("val+tta") for member in ("done", "other"))
+    evaluate_run(store, "done", tta=True, device="cpu")
+    again = evaluate_run(store, "both", tta=True, device="cpu")
+    assert (again["loss"], again["calibration"]) == (first["loss"], first["calibration"])
+
+
 def test_an_ensemble_whose_making_was_broken_off_is_not_trained(two, store):
     config = store.get("done").config
     store.create(config, recipe=None, data={}, run_id="half", kind="ensemble", members=["done", "other"], reserved=True)

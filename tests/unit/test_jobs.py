@@ -36,6 +36,7 @@ def test_a_grid_has_every_combination_the_last_setting_changing_fastest():
     configs = grid(Config(), {"optim.lr": [0.1, 0.2], "seed": [0, 1, 2]})
     assert [(c.optim.lr, c.seed) for c in configs] == [(0.1, 0), (0.1, 1), (0.1, 2), (0.2, 0), (0.2, 1), (0.2, 2)]
     assert grid(Config(), {}) == [Config()]
+    assert len(grid(Config(), {"optim.lr": ["0.001", "1e-3", "0.01"]})) == 2
 
 
 def test_a_grid_that_is_too_large_or_wrong_is_refused():

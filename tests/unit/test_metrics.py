@@ -98,6 +98,12 @@ def test_the_temperature_that_spoilt_the_logits_is_found_again():
     assert fit_temperature(logits / 5, labels) == pytest.approx(0.5, rel=0.08)
 
 
+def test_a_few_pictures_say_nothing_of_the_temperature():
+    logits, labels = overconfident(temperature=2.5)
+    assert fit_temperature(logits[:19], labels[:19]) == 1.0
+    assert fit_temperature(logits[:1], logits[:1].argmax(1)) == 1.0
+
+
 def test_scaling_mends_calibration_and_leaves_every_answer():
     logits, labels = overconfident()
     probs = cross_fitted(logits, labels)

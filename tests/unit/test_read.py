@@ -285,7 +285,7 @@ def test_a_csv_that_is_none(tmp_path):
     path.write_text("emotion,pixels,Usage\n")
     assert "no training pictures" in error_of(path)
     path.write_bytes(b"emotion,pixels,Usage\n0,\xff\xfe,Training\n")
-    assert "UTF-8" in error_of(path)
+    assert "Row 2: " in error_of(path)
     path.write_bytes(b"emotion,pixels,Usage\n" + b"1" * 3_000_000)
     assert "more than 1,048,576 characters" in error_of(path)
     path.write_bytes(b"emotion,pixels,Usage\n" + b'"' + (b"1 " * 50_000 + b"\n") * 20)
@@ -407,6 +407,25 @@ def test_a_folder_that_may_not_be_read_is_an_error_and_not_left_out(tmp_path):
 
 
 # Hostile zips
+
+
+def test_a_row_with_a_byte_that_is_no_utf8_is_one_that_can_be_left_out(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_bytes(csv_text(csv_rows()).encode() + b"\xff,1 2,Training\n")
+    assert "Row 23: " in error_of(path)
+    assert import_path(path, "x", skip_bad=True).meta["skipped"] == ["row 23"]
+
+
+def test_a_zip_with_a_member_without_a_name_and_with_windows_folders(tmp_path):
+    files = tree()
+    names = ["\0", "data\\", "data\\train\\", *(f"data/{name}".replace("/", "\\") for name in files)]
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in zip(names, [b"", b"", b"", *files.values()], strict=True):
+            member = zipfile.ZipInfo("x")
+            member.filename = name
+            archive.writestr(member, content)
+    assert len(import_path(path, "x")) == len(files)
 
 
 def test_no_path_is_taken_from_a_zip(tmp_path, monkeypatch):

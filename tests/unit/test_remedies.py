@@ -77,6 +77,20 @@ def test_balance_in_the_loss_weighs_rare_classes_more(batch):
     assert_gradients(one, expected)
 
 
+def test_smoothing_beside_balance_goes_to_all_classes_alike(batch):
+    images, labels = batch
+    one = learner(train__balance="loss", train__label_smoothing=0.2)
+    of_each = torch.tensor([100 / 180, 100 / 60, 100 / 60])[labels]
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        target = 0.8 * functional.one_hot(labels, 3) + 0.2 / 3
+        return (of_each * -(target * logits.log_softmax(1)).sum(1)).sum() / of_each.sum()
+
+    expected = gradients_by_hand(one, images, loss)
+    one.step(images, labels, 0.001, 0)
+    assert_gradients(one, expected)
+
+
 def test_balance_in_sampling_shows_each_class_about_as_often():
     order = balanced_order(0, 0, LABELS.repeat(30), 3)
     counts = torch.bincount(LABELS.repeat(30)[order])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pandas as pd
 import pytest
@@ -42,3 +43,7 @@ def test_formula_beginnings_are_made_harmless(text: str):
 
 def test_numbers_and_plain_text_stay_as_they_are():
     assert [harmless(v) for v in (-1.5, None, "a=b", "")] == [-1.5, None, "a=b", ""]
+
+
+def test_a_file_name_need_not_be_utf8():
+    assert "\\udcff.png" in as_csv([{"photo": os.fsdecode(b"\xff.png")}]).decode()

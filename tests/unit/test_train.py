@@ -578,6 +578,11 @@ def test_val_fraction_holds_out_part_of_train(store, make_run, tiny):
     assert store.get("a").report("val")["n"] == 28
 
 
+def test_a_share_that_holds_out_nothing_is_refused(tiny):
+    with pytest.raises(DataError, match=r"data\.val_fraction=0\.001 of 140 training pictures holds out none"):
+        tiny.with_val_fraction(0.001)
+
+
 def test_a_batch_larger_than_the_data_is_one_step(store, make_run):
     make_run("a", train__batch_size=1000, train__epochs=1)
     assert fit(store, "a").status["steps_per_epoch"] == 1

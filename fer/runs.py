@@ -356,6 +356,27 @@ def by_merit(runs: Iterable[Run]) -> list[Run]:
     return sorted(usable, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0), reverse=True)
 
 
+def whole_report(report: Any) -> bool:
+    """Whether a report read from disk has what is shown of one; files can be edited and damaged."""
+    try:
+        size = len(report["classes"])
+        matrix, rows = report["confusion_matrix"], report["per_class"].values()
+        numbers = [report.get("epoch", 0), *(report[key] for key in ("n", "loss", "top1", "macro_f1"))]
+        numbers += [row[key] for key in ("precision", "recall", "f1", "n") for row in rows]
+        numbers += [cell for cells in matrix for cell in cells]
+        square = len(matrix) == len(rows) == size and all(len(cells) == size for cells in matrix)
+        return square and all(map(math.isfinite, numbers))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
+
+
+def precision_of(report: Mapping[str, Any], label: str) -> float | None:
+    """How often an answer with this label was right, of a whole report; None where there was no such answer."""
+    column = list(report["per_class"]).index(label)
+    said = sum(row[column] for row in report["confusion_matrix"])
+    return float(report["per_class"][label]["precision"]) if said else None
+
+
 class RunStore:
     """All runs below one root. Cheap to make; what was read is kept by file identity and shared."""
 

@@ -138,25 +138,31 @@ def predict_path(predictor: Predictor, path: str, *, whole: bool = False) -> tup
 
 def picture_paths(arguments: Sequence[str]) -> list[str]:
     """The files that are meant: a folder's pictures (not those of folders below), what a pattern such as 'a/*.jpg' matches, and
-    any other path as it is. Sorted within each argument, none twice. Raises ImageError for a folder or pattern without one.
+    any other path as it is. Sorted within each argument, none twice. Raises ImageError for a folder or pattern without one,
+    and for a folder that cannot be read.
     """
     found: list[str] = []
     for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
-            if not inside:
-                raise ImageError(
-                    f"The folder '{argument}' holds no picture. Endings looked for: {', '.join(EXTENSIONS)}."
-                )
-        elif not path.exists() and glob.has_magic(argument):
-            inside = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())
-            if not inside:
-                raise ImageError(f"No file matches '{argument}'.")
-        else:
-            inside = [argument]
-        found += inside
+        try:
+            found += _meant(argument)
+        except OSError as error:
+            raise ImageError(f"'{argument}' cannot be read: {error.strerror}.") from error
     return list(dict.fromkeys(found))
+
+
+def _meant(argument: str) -> list[str]:
+    path = Path(argument)
+    if path.is_dir():
+        inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+        if not inside:
+            raise ImageError(f"The folder '{argument}' holds no picture. Endings looked for: {', '.join(EXTENSIONS)}.")
+        return inside
+    if not path.exists() and glob.has_magic(argument):
+        inside = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())
+        if not inside:
+            raise ImageError(f"No file matches '{argument}'.")
+        return inside
+    return [argument]
 
 
 def default_run(store: RunStore) -> str:

@@ -191,6 +191,24 @@ def test_folders_and_patterns_are_the_pictures_in_them(tmp_path):
             picture_paths([nothing])
 
 
+def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(ImageError, match=rf"^'{tmp_path}' cannot be read: Permission denied\.$"):
+        picture_paths([str(tmp_path)])
+
+
+def test_a_shipped_run_without_weights_does_not_promise_any(store, finished_run):
+    (finished_run.path / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="The run saves them after its first epoch"):
+        Predictor("done", store)
+    (store.root / "shipped.json").write_text('["done"]')
+    with pytest.raises(CheckpointError, match=r"'done' came with the project, without its weights.*--recipe baseline"):
+        Predictor("done", store)
+
+
 def test_runs_that_cannot_be_asked_say_why(store, make_run, finished_run):
     with pytest.raises(RunError, match="no run 'gone'"):
         Predictor("gone", store)

@@ -63,10 +63,8 @@ class Predictor:
         self.scorer = Scorer.load(self.run, tta=tta)
         self.temperature = self.run.temperature(tta=tta)
         own = own_rule(self.run, tta=tta)
-        self.rule, self.rule_fits = (
-            own or rule_of(self.run),
-            own is not None,
-        )  # else it was set for one look at each face
+        self.rule = own or rule_of(self.run)
+        self.rule_fits = own is not None  # else it was set for one look at each face
 
     @property
     def classes(self) -> tuple[str, ...]:

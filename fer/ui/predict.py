@@ -262,13 +262,14 @@ def judge(predictors: Sequence[Predictor], photos: Sequence[Sent]) -> list[Answe
     worked out again, and forgotten with its photo."""
     _keep_choices(photos)
     known = st.session_state.get(_ANSWERS, {})
-    keys = [(tuple(predictors), p.key, bool(st.session_state.get(_whole_key(p))), _hand_box(p)) for p in photos]
+    asked = tuple(predictors)
+    keys = [(asked, p.key, bool(st.session_state.get(_whole_key(p))), _hand_box(p)) for p in photos]
     missing = [key for key in keys if key not in known]
-    wanted, answered, open_ = set(keys), {key[1] for key in known}, {key[1] for key in missing}
-    # What was said of a photo before its box or the network changed goes when the new answer is there.
-    st.session_state[_ANSWERS] = current = {k: a for k, a in known.items() if k in wanted or k[1] in open_}
+    wanted, changed = set(keys), {key[:2] for key in missing} & {key[:2] for key in known}
+    # What these networks said of a photo before its box changed goes when the new answer is there.
+    st.session_state[_ANSWERS] = current = {k: a for k, a in known.items() if k in wanted or k[:2] in changed}
     stopped = st.session_state.get(_STOPPED)
-    due = [key for key in missing if not stopped or key[1] in answered]  # a stop leaves out what was never looked at
+    due = [key for key in missing if not stopped or key[:2] in changed]  # a stop leaves out what was not looked at yet
     place = st.empty()  # there in every run, so that what stands below keeps its place on the page
     if due and predictors:
         _work(place, predictors, dict(zip(keys, photos, strict=True)), due, current)

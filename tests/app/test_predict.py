@@ -344,6 +344,16 @@ def test_after_a_stop_a_photo_that_was_looked_at_can_still_be_changed(open_page,
     assert not at.exception and len(at.dataframe[-1].value) == 3 and "Stopped" not in said(at)
 
 
+def test_a_stop_holds_for_another_network(open_page, finished_run, store, tiny) -> None:
+    shutil.copytree(finished_run.path, store.root / "other")
+    at = upload(open_page("predict", run="done"), *[(f"{i}.png", encode(tiny.images[i])) for i in range(2)])
+    at.session_state[parts._STOPPED] = True
+    at.selectbox[0].set_value("other").run()
+    assert not at.exception and "Stopped: 0 of 2 photos were looked at." in said(at) and charts(at) == 0
+    next(b for b in at.button if b.label == "Go on").click().run()
+    assert charts(at) == 2 and {run[0].run.id for run, *_ in at.session_state[parts._ANSWERS]} == {"other"}
+
+
 def test_a_drawn_box_is_the_square_around_its_middle_inside_the_photo() -> None:
     assert parts.drawn_square([100, 148], [50, 90], 300, 200) == (100, 46, 48)
     assert parts.drawn_square([148.4, 99.8], [98, 50], 300, 200) == (100, 50, 49), "drawn from any corner"

@@ -6,23 +6,28 @@ people's files must not open, and a run goes on only on the machine that began i
 
 from __future__ import annotations
 
+import contextlib
 import json
+import lzma
 import re
 import secrets
 import shutil
+import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from fer import access
+from fer.data.dataset import data_root
 from fer.errors import RunError
 from fer.files import write_atomic, write_json_atomic
-from fer.repair import safetensors_header
-from fer.runs import ACTIVE, TTA, RunStore, check_run_id
+from fer.repair import CHECKSUMS, safetensors_header
+from fer.runs import ACTIVE, TTA, Run, RunStore, check_run_id, store_root
 
 FILES = (
     "config.json",
@@ -43,23 +48,53 @@ FILES = (
 )
 MAX_RUNS = 1000
 MAX_BYTES = 4 * 2**30  # unpacked
+MAX_ARRAY_BYTES = 256 * 2**20  # of one file of logits, which is packed once more
 _ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]{0,79})/([A-Za-z0-9._+-]+)")
 _CHUNK = 2**20
+_TORN = "metrics.jsonl: a torn last line left out"  # as `Run.problems` says it; the epochs before it are whole
+_DAMAGE = (  # what zipfile and its three ways of packing raise where a zip is not as it should be
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+
+
+def require_outside(path: Path) -> None:
+    """Raises NotAllowed where the store or the data sets would be written into and nothing may be changed; read-only
+    protects these, and no other place of the user's."""
+    if any(path.resolve().is_relative_to(root.resolve()) for root in (store_root(), data_root())):
+        access.require(f"writing {path.name}")
 
 
 def pack(store: RunStore, run_ids: Sequence[str], path: Path) -> int:
     """Write these runs as one zip, one folder a run; atomic. Returns the number of files. Raises RunError."""
     runs = [store.get(run_id) for run_id in dict.fromkeys(run_ids)]
+    for run in runs:
+        if problems := [p for p in run.problems if p != _TORN]:
+            raise RunError(
+                f"Run '{run.id}' is damaged and could not be imported elsewhere: {'; '.join(problems)}. Leave it out, or try: python -m fer runs check --repair"
+            )
     entries = [(f"{run.id}/{name}", run.path / name) for run in runs for name in FILES if (run.path / name).is_file()]
 
     def write(file: IO[bytes]) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, source in entries:
-                archive.write(source, name)
+                if source.name == "metrics.jsonl":  # its last line may be torn, or just being written
+                    content = source.read_bytes()
+                    archive.writestr(name, content[: content.rfind(b"\n") + 1], zipfile.ZIP_DEFLATED)
+                else:
+                    archive.write(source, name)
 
+    require_outside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, write)
+        write_atomic(path, write, outside=True)
     except OSError as error:
         raise RunError(
             f"The zip {path} could not be written: {error.strerror}. Choose another place with --out."
@@ -68,37 +103,58 @@ def pack(store: RunStore, run_ids: Sequence[str], path: Path) -> int:
 
 
 def take_in(store: RunStore, path: Path) -> list[str]:
-    """Take the runs of a zip into the store, all or none; returns their ids here, new ones where an id is taken.
+    """Take the runs of a zip into the store, all or none; returns their ids here, new ones where an id is taken. An ensemble
+    names its members by their ids here.
 
     Raises RunError that names the file where one lies outside of a run's folder, is not part of a run, is damaged, holds
-    a pickle, or where all of it would be larger than 4 GB.
+    a pickle, or where all of it would be larger than 4 GB, and for an ensemble whose member is another run here.
     """
+    with _opened(path) as archive:
+        by_run = _entries(archive)
+        drafts = {run_id: store.root / f".new-{secrets.token_hex(8)}" for run_id in by_run}
+        try:
+            with store.changing():
+                runs = {}
+                for run_id, members in by_run.items():
+                    _unpack(archive, members, drafts[run_id])
+                    runs[run_id] = _check(drafts[run_id], run_id)
+                for run_id, run in runs.items():
+                    _check_members(store, run_id, run, runs)
+                names: dict[str, str] = {}
+                for run_id in sorted(runs, key=lambda i: bool(runs[i].members)):  # members before what names them
+                    _rename_members(runs[run_id], names)
+                    names[run_id] = store.place(drafts[run_id], run_id)
+                return [names[run_id] for run_id in by_run]
+        finally:
+            for draft in drafts.values():
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            by_run = _entries(archive)
-            drafts = {run_id: store.root / f".new-{secrets.token_hex(8)}" for run_id in by_run}
-            try:
-                with store.changing():
-                    for run_id, members in by_run.items():
-                        _unpack(archive, members, drafts[run_id])
-                        _check(drafts[run_id], run_id)
-                    return [store.place(draft, run_id) for run_id, draft in drafts.items()]
-            finally:
-                for draft in drafts.values():
-                    shutil.rmtree(draft, ignore_errors=True)
+        archive = zipfile.ZipFile(path)
     except FileNotFoundError as error:
         raise RunError(f"There is no file {path}.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except IsADirectoryError as error:
+        raise RunError(
+            f"{path} is a folder. Give the zip that was made with: python -m fer runs export RUN --to zip"
+        ) from error
+    except PermissionError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}. Choose a zip that can be.") from error
+    except _DAMAGE as error:
         raise RunError(
             f"{path.name} is not a zip, is damaged, or is encrypted: {error}. Export the runs again."
         ) from error
+    with archive:
+        yield archive
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, list[zipfile.ZipInfo]]:
     """`{run id: its files}`; every name and size is looked at before anything is unpacked."""
     by_run: dict[str, list[zipfile.ZipInfo]] = {}
     for info in archive.infolist():
-        if info.is_dir():
+        if info.filename.endswith("/"):  # a name can be empty, which is_dir() does not expect
             continue
         match = _ENTRY.fullmatch(info.filename)
         if not match or ".." in info.filename or (info.external_attr >> 16) & 0o170000 == 0o120000:
@@ -131,20 +187,38 @@ def _unpack(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], folder
         target = folder / info.filename.partition("/")[2]
         if target.exists():
             raise RunError(f"The zip holds {info.filename!r} twice. Nothing was imported.")
-        with archive.open(info) as source, open(target, "wb") as file:
+        with open(target, "wb") as file:
             left = info.file_size
-            while chunk := source.read(_CHUNK):
+            for chunk in _content(archive, info):
                 left -= len(chunk)
                 if left < 0:
                     raise RunError(f"{info.filename!r} in the zip is larger than it says. Nothing was imported.")
                 file.write(chunk)
 
 
-def _check(folder: Path, run_id: str) -> None:
-    """Whether the folder is a whole run; its status is made one of a run that nobody trains."""
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """A file's content, a piece at a time; what is wrong with reading it is told from what is wrong with writing it."""
+    try:
+        with archive.open(info) as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    except _DAMAGE as error:
+        raise RunError(
+            f"{info.filename} in the zip is damaged or encrypted: {error}. Export the runs again. Nothing was imported."
+        ) from error
+
+
+def _check(folder: Path, run_id: str) -> Run:
+    """The run in the folder if it is whole; its status is made one of a run that nobody trains."""
     run = RunStore(folder.parent).read_folder(folder)
     if run.config is None or run.problems:
         raise RunError(f"Run '{run_id}' in the zip cannot be used: {'; '.join(run.problems)}. Nothing was imported.")
+    try:
+        json.dumps([run.record, run.status, run.model], allow_nan=False)
+    except ValueError as error:
+        raise RunError(
+            f"Run '{run_id}' in the zip holds a number that is too large to be one. Nothing was imported."
+        ) from error
     for path in folder.glob("*.safetensors"):
         if safetensors_header(path) is None:
             raise RunError(f"{run_id}/{path.name} in the zip is damaged. Nothing was imported.")
@@ -155,8 +229,65 @@ def _check(folder: Path, run_id: str) -> None:
             raise RunError(f"{run_id}/{name} in the zip is damaged. Nothing was imported.")
     status = {k: v for k, v in run.status.items() if k not in ("worker", "turn", "reserved", "ray")}
     if status["state"] in ACTIVE or status["state"] not in ("stopped", "finished", "failed"):
-        status.update(state="stopped", error="It was exported before its end. Resume trains it from its start here.")
+        todo = "What it needs to go on stayed there." if run.metrics else "Resume trains it from its start here."
+        status.update(state="stopped", error=f"It was exported before its end. {todo}")
     write_json_atomic(folder / "status.json", {**status, "imported": time.time()})
+    return run
+
+
+def _check_members(store: RunStore, run_id: str, run: Run, imported: Mapping[str, Run]) -> None:
+    """Raises RunError where the zip lacks a member of an ensemble and the run of that id here cannot be the one."""
+    here = {m: store.get(m) for m in run.members if m not in imported and store.folder(m).exists()}
+    for member, found in here.items():
+        why = ""
+        if found.fingerprint != run.fingerprint:
+            why = "it was trained on other data"
+        elif found.model and _network_of_member(run, member) not in (None, _network(found)):
+            why = "it has another network"
+        elif not _took_as_long(run, {**here, **imported}):
+            why = "it was trained at another time"
+        if why:
+            raise RunError(
+                f"The ensemble '{run_id}' in the zip answers with a run '{member}', which the zip does not hold, and the one of "
+                f"that name here is another: {why}. Export the ensemble together with its members. Nothing was imported."
+            )
+
+
+def _network_of_member(run: Run, member: str) -> tuple[object, ...] | None:
+    """What an ensemble's layer table says of a member's network; None where it says nothing."""
+    layers = run.model.get("layers")
+    for layer in layers if isinstance(layers, list) else ():
+        if isinstance(layer, dict) and layer.get("name") == member:
+            return layer.get("detail"), layer.get("num_params"), layer.get("multiply_adds")
+    return None
+
+
+def _network(run: Run) -> tuple[object, ...]:
+    return run.config and run.config.model.name, run.model.get("num_params", 0), run.model.get("multiply_adds", 0)
+
+
+def _took_as_long(run: Run, known: Mapping[str, Run]) -> bool:
+    """Whether the members' epochs took the seconds that an ensemble keeps of them; True where that cannot be told."""
+    if not run.last or any(m not in known for m in run.members):
+        return True
+    seconds = sum(float(row["epoch_seconds"]) for m in run.members for row in known[m].metrics)
+    return abs(seconds - run.last["epoch_seconds"]) < 0.01
+
+
+def _rename_members(run: Run, names: Mapping[str, str]) -> None:
+    """Let an ensemble that is not in the store yet name its members by their new ids: `{id in the zip: id here}`."""
+    if all(names.get(m, m) == m for m in run.members):
+        return
+    write_json_atomic(run.path / "config.json", {**run.record, "members": [names.get(m, m) for m in run.members]})
+    model, layers = run.model, run.model.get("layers")
+    if isinstance(layers, list):
+        renamed = [{**x, "name": names.get(x["name"], x["name"])} if _is_of(x, run.members) else x for x in layers]
+        write_json_atomic(run.path / "model.json", {**model, "layers": renamed})
+    (run.path / CHECKSUMS).unlink(missing_ok=True)  # they were of the files as they came
+
+
+def _is_of(layer: object, members: Sequence[str]) -> bool:
+    return isinstance(layer, dict) and layer.get("name") in members
 
 
 def _json(path: Path) -> object:
@@ -168,8 +299,14 @@ def _json(path: Path) -> object:
 
 def _check_arrays(path: Path, run_id: str) -> None:
     try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(info.file_size for info in packed.infolist())
+        if size > MAX_ARRAY_BYTES:
+            raise RunError(
+                f"{run_id}/{path.name} in the zip would unpack to {size / 2**20:,.0f} MB. At most {MAX_ARRAY_BYTES // 2**20} MB are allowed. Nothing was imported."
+            )
         with np.load(path, allow_pickle=False) as file:
             for name in file.files:
                 file[name]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except (KeyError, MemoryError, *_DAMAGE) as error:
         raise RunError(f"{run_id}/{path.name} in the zip is damaged or holds code. Nothing was imported.") from error

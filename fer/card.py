@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fer.errors import RunError
-from fer.runs import TTA, Run
+from fer.runs import TTA, Run, precision_of, whole_report
 
 # What is said of responsible use, once: the cards, the Predict page and the README have these words.
 FOR = "It is for learning about networks and comparing ways to train them, and for trying a picture of a face."
@@ -25,9 +25,10 @@ LABELS = (
 def model_card(run: Run) -> str:
     """The card of a run that was evaluated on val. Raises RunError where it was not."""
     report = run.report("val")
-    if run.config is None or report is None:
+    if run.config is None or report is None or not whole_report(report):
+        what = "no report" if report is None else "a damaged report"
         raise RunError(
-            f"Run '{run.id}' has no report on val to write a card from. Make one with: python -m fer evaluate {run.id}"
+            f"Run '{run.id}' has {what} on val to write a card from. Make one with: python -m fer evaluate {run.id}"
         )
     parts = [
         f"# Model card: {_plain(run.name)}",
@@ -42,10 +43,13 @@ def model_card(run: Run) -> str:
 
 
 def _what(run: Run) -> str:
-    model = run.model
-    size = f"{model['num_params']:,} parameters and {model['multiply_adds'] / 1e6:,.1f} million multiply-adds a picture"
+    parameters, steps = run.model.get("num_params"), run.model.get("multiply_adds")
+    size = "size not recorded"
+    if parameters is not None and steps is not None:
+        size = f"{parameters:,} parameters and {steps / 1e6:,.1f} million multiply-adds a picture"
     if run.members:
-        return f"An ensemble of {', '.join(f'`{m}`' for m in run.members)}: the mean of their calibrated probabilities. {size} in all."
+        in_all = f"{size[0].upper()}{size[1:]}{'' if parameters is None or steps is None else ' in all'}"
+        return f"An ensemble of {', '.join(f'`{m}`' for m in run.members)}: the mean of their calibrated probabilities. {in_all}."
     name = run.config.model.name if run.config else ""
     return f"The network `{name}`, recipe `{run.recipe}`, for grey face crops of 48x48 pixels: {size}."
 
@@ -53,29 +57,36 @@ def _what(run: Run) -> str:
 def _figures(run: Run, report: Mapping[str, Any]) -> str:
     """The plain figures, and those with test-time views where they were taken."""
     rows = [("One look at each picture", report)]
-    if with_views := run.report("val" + TTA):
+    if whole_report(with_views := run.report("val" + TTA)):
         rows.append(("Mean of ten views", with_views))
     lines = [
         "| on val | top-1 | without pictures that stand in train | macro F1 | loss | calibration error, before and after scaling |",
         "|---|---|---|---|---|---|",
     ]
     for title, one in rows:
-        twice, calibration = one.get("duplicates") or {}, one.get("calibration") or {}
-        without = twice.get("top1_without")
-        errors = [calibration.get("ece_before"), calibration.get("ece_after")]
+        without = _known(one, "duplicates", "top1_without", ".2%")
+        errors = [_known(one, "calibration", key, ".3f") for key in ("ece_before", "ece_after")]
         lines.append(
-            f"| {title} | {one['top1']:.2%} | {'not known' if without is None else f'{without:.2%}'} | {one['macro_f1']:.3f} "
-            f"| {one['loss']:.3f} | {' and '.join('not known' if e is None else f'{e:.3f}' for e in errors)} |"
+            f"| {title} | {one['top1']:.2%} | {without} | {one['macro_f1']:.3f} | {one['loss']:.3f} | {' and '.join(errors)} |"
         )
     note = f"\n\n{_plain(report['split_note'])}" if report.get("split_note") else ""
-    whose = "" if run.members else f"; weights of epoch {report['epoch']}"
+    whose = "" if run.members or "epoch" not in report else f"; weights of epoch {report['epoch']}"
     return "\n".join(lines) + f"\n\n{report['n']:,} pictures{whose}." + note
+
+
+def _known(report: Mapping[str, Any], part: str, key: str, form: str) -> str:
+    """A number that not every report has, in words; 'not known' where this one lacks it."""
+    found = report.get(part)
+    value = found.get(key) if isinstance(found, Mapping) else None
+    return format(value, form) if isinstance(value, int | float) else "not known"
 
 
 def _by_class(report: Mapping[str, Any]) -> str:
     lines = ["| class | precision | recall | F1 | pictures |", "|---|---|---|---|---|"]
     for name, x in report["per_class"].items():
-        lines.append(f"| {_plain(name)} | {x['precision']:.1%} | {x['recall']:.1%} | {x['f1']:.3f} | {x['n']:,} |")
+        precision = precision_of(report, name)
+        said = "–" if precision is None else f"{precision:.1%}"
+        lines.append(f"| {_plain(name)} | {said} | {x['recall']:.1%} | {x['f1']:.3f} | {x['n']:,} |")
     return "\n".join(lines)
 
 
@@ -83,9 +94,9 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
     said = [
         f"The training split of `{_plain(run.data_name)}`; epochs and settings were chosen on val. Fingerprint of the data: `{_plain(run.fingerprint)}`."
     ]
-    twice = report.get("duplicates")
-    if twice:
-        said.append(f"{twice['in_train']:,} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
+    twice = _known(report, "duplicates", "in_train", ",")
+    if twice != "not known":
+        said.append(f"{twice} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
     if run.start_note:
         said.append(_plain(run.start_note))
     said.append("The faces are drawn, not photographed." if run.synthetic else LABELS)
@@ -93,10 +104,12 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
 
 
 def _training(run: Run) -> str:
-    status, versions = run.status, run.status.get("versions") or {}
+    status, versions = run.status, run.status.get("versions")
+    versions = versions if isinstance(versions, Mapping) else {}
     seconds = sum(row["epoch_seconds"] for row in run.metrics)
     if run.members:
-        return f"Its members' trainings took {seconds / 60:,.0f} minutes together; each has a card of its own."
+        cards = "; each has a card of its own" if run.shipped else ""
+        return f"Its members' trainings took {seconds / 60:,.0f} minutes together{cards}."
     said = [
         f"{len(run.metrics)} epochs with seed {run.config.seed if run.config else 0} in {seconds / 60:,.0f} minutes on {_plain(str(status.get('device_name', 'a machine not recorded')))}, "
         f"threads: {status.get('threads', '?')}, {_plain(str(status.get('precision', '?')))}; torch {_plain(str(versions.get('torch', '?')))}, commit {_plain(str(status.get('git_commit')))}."

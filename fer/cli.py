@@ -29,7 +29,7 @@ from fer.errors import ConfigError, FerError
 from fer.experiments import duration
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
-from fer.runs import Run, RunStore
+from fer.runs import Run, RunStore, precision_of
 
 if TYPE_CHECKING:
     from fer.cluster import Ask
@@ -350,7 +350,13 @@ def evaluate(
     _print_table(
         ["class", "precision", "recall", "F1", "n"],
         [
-            [c, f"{v['precision']:.1%}", f"{v['recall']:.1%}", f"{v['f1']:.3f}", f"{v['n']:,}"]
+            [
+                c,
+                "-" if (p := precision_of(report, c)) is None else f"{p:.1%}",
+                f"{v['recall']:.1%}",
+                f"{v['f1']:.3f}",
+                f"{v['n']:,}",
+            ]
             for c, v in report["per_class"].items()
         ],
     )
@@ -388,7 +394,7 @@ def compare(
     )
     for path, write in ((html, report.as_html), (markdown, report.as_markdown)):
         if path:
-            _write_report(path, write(of))
+            _write(path, write(of).encode())
     if as_json:
         _print_json(report.as_json(of))
         return
@@ -454,6 +460,9 @@ def _annotate(folder: Path, photo: Any, entry: Mapping[str, Any], number: int) -
 
 
 def _make_folder(folder: Path) -> None:
+    from fer.archive import require_outside
+
+    require_outside(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -461,8 +470,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a file of the user's own; also where nothing may be changed, as long as it lies outside of store and data."""
+    from fer.archive import require_outside
+
+    require_outside(path)
     try:
-        write_bytes_atomic(path, content)
+        if path.exists() and not path.is_file():  # a pipe or a device such as /dev/stdout must not be replaced
+            path.write_bytes(content)
+        else:
+            write_bytes_atomic(path, content, outside=True)
     except OSError as error:
         raise FerError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
 
@@ -691,7 +707,6 @@ def runs_export(
     as_json: JsonOption = False,
 ) -> None:
     """Hand runs to another tool, or to another FER Lab as a zip."""
-    access.require("writing an export")
     from fer.export import export
 
     target = out or Path("fer-export.zip" if to == "zip" else "fer-export")
@@ -931,13 +946,6 @@ def _one_of_each(labels: Any, seed: int) -> list[int]:
     return [int(rng.choice(np.flatnonzero(labels == label))) for label in np.unique(labels)]
 
 
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise ConfigError(f"'{path}' cannot be written: {error.strerror}. Choose another file for --out.") from error
-
-
 def _train_here(store: RunStore, run_id: str, as_json: bool) -> int:
     from fer.train import Watcher, fit
 
@@ -1104,15 +1112,6 @@ def _run_json(run: Run, *, full: bool = False) -> dict[str, Any]:
             "metrics": [dict(m) for m in run.metrics],
         }
     return content
-
-
-def _write_report(path: Path, text: str) -> None:
-    from fer.files import write_bytes_atomic
-
-    try:
-        write_bytes_atomic(path, text.encode())
-    except OSError as error:
-        raise FerError(f"{path} cannot be written: {error.strerror}. Name a file in a folder that can be.") from error
 
 
 def _print_comparison(of: Any) -> None:

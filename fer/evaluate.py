@@ -17,7 +17,7 @@ from fer.checkpoint import Checkpoint, load_checkpoint
 from fer.config import Config, with_settings
 from fer.data.dataset import Dataset, load, picture_hashes
 from fer.device import resolve, torch_threads
-from fer.errors import DataError, NotAllowed, RunError
+from fer.errors import CheckpointError, DataError, NotAllowed, RunError
 from fer.files import write_atomic
 from fer.metrics import calibration, log_softmax, softmax, summarise
 from fer.models.inputs import Preprocess, seen_side
@@ -55,9 +55,9 @@ class Scorer:
     def load(cls, run: Run, device: torch.device | str = "cpu", *, tta: bool = False) -> Scorer:
         """The best weights of a run, or of each member of an ensemble. Raises RunError, CheckpointError."""
         if not run.members:
-            return cls((load_checkpoint(run.path / "best.safetensors", device),), (1.0,), tta)
+            return cls((_load(run, device),), (1.0,), tta)
         members = [_member(run, name) for name in run.members]
-        checkpoints = tuple(load_checkpoint(m.path / "best.safetensors", device) for m in members)
+        checkpoints = tuple(_load(m, device) for m in members)
         if len({c.classes for c in checkpoints}) > 1:
             raise RunError(f"The members of the ensemble '{run.id}' do not know the same classes. Make it anew.")
         return cls(checkpoints, tuple(m.temperature(tta=tta) for m in members), tta)
@@ -94,6 +94,15 @@ class Scorer:
 
 def _log(probs: np.ndarray) -> np.ndarray:
     return log_softmax(np.log(np.maximum(probs, 1e-30))).astype(np.float32)
+
+
+def _load(run: Run, device: torch.device | str) -> Checkpoint:
+    if run.shipped and not run.has_weights:
+        raise CheckpointError(
+            f"Run '{run.id}' came with the project, without its weights: it can be looked at and not asked. Choose another run, "
+            f"or train it yourself: python -m fer train --recipe {run.recipe}"
+        )
+    return load_checkpoint(run.path / "best.safetensors", device)
 
 
 def _member(run: Run, name: str) -> Run:

@@ -10,6 +10,8 @@ against covering at random. None says why a label is right.
 
 from __future__ import annotations
 
+import copy
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,6 +79,8 @@ class Neighbours:
             if progress:
                 progress(min(1.0, (start + _BATCH) / len(indices)))
         self._known = np.concatenate(parts)
+        if len(self._known) != len(indices):
+            raise RuntimeError(f"expected a row for each of {len(indices)} pictures, got {len(self._known)}")
 
     def closest(self, crop: np.ndarray, k: int = 6) -> list[Neighbour]:
         """The k training faces closest to a crop (48, 48) uint8, the closest first."""
@@ -87,10 +91,19 @@ class Neighbours:
 
 @torch.inference_mode()
 def features(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
-    """What reaches the last linear layer, each row of length 1: (N, width) float32 of (N, 48, 48) uint8."""
+    """What reaches the last linear layer, each row of length 1: (N, width) float32 of (N, 48, 48) uint8.
+
+    The network may be asked by other threads meanwhile: a hook hears them all, and only what this thread put in is taken.
+    """
     seen: list[torch.Tensor] = []
+    mine = threading.get_ident()
+
+    def hear(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if threading.get_ident() == mine:
+            seen.append(inputs[0])
+
     last = [m for m in checkpoint.model.modules() if isinstance(m, nn.Linear)][-1]
-    handle = last.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    handle = last.register_forward_pre_hook(hear)
     try:
         checkpoint.model.eval()(checkpoint.preprocess(torch.from_numpy(np.ascontiguousarray(images))))
     finally:
@@ -99,7 +112,8 @@ def features(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
 
 
 def _layer_cam(checkpoint: Checkpoint, crop: np.ndarray, label: int) -> np.ndarray:
-    model, inputs = checkpoint.model.eval(), _inputs(checkpoint, crop)
+    # A copy, since captum's hooks would hear other threads that ask the network meanwhile.
+    model, inputs = copy.deepcopy(checkpoint.model).eval(), _inputs(checkpoint, crop)
     with torch.enable_grad():
         cam = LayerGradientXActivation(lambda x: model(x).log_softmax(dim=1), _layers(model, inputs))
         parts = cam.attribute(inputs, target=label)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer.archive import pack
+from fer.archive import pack, require_outside
 from fer.config import flatten
 from fer.errors import FerError, RunError
 from fer.files import write_bytes_atomic
@@ -28,11 +28,13 @@ _NEEDS = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
 def export(store: RunStore, run_ids: Sequence[str], kind: str, out: Path) -> list[Path]:
     """Write these runs for another tool below `out` (for a zip: as `out`); returns what was written.
 
-    Raises RunError for an unknown kind, a run that is not there or cannot be read, and a package that is missing.
+    Raises RunError for an unknown kind, a run that is not there or cannot be read, and a package that is missing, and
+    NotAllowed for a place inside the store or the data folder where nothing may be changed.
     """
     if kind not in KINDS:
         raise RunError(f"Runs cannot be exported to {kind!r}. Allowed: {', '.join(KINDS)}.")
     require(kind)
+    require_outside(out)
     runs = [store.get(run_id) for run_id in dict.fromkeys(run_ids)]
     for run in runs:
         if run.config is None:
@@ -122,7 +124,9 @@ def to_mlflow(runs: Sequence[Run], out: Path) -> list[Path]:
         )
         for first in range(0, len(metrics), 1000):
             client.log_batch(made, metrics=metrics[first : first + 1000])
-        client.set_terminated(made, states.get(run.state, "KILLED"))
+        ended = run.status.get("finished") if run.state in states else None
+        end = int(1000 * ended) if isinstance(ended, int | float) else None
+        client.set_terminated(made, states.get(run.state, "KILLED"), end_time=end)
     return [database]
 
 
@@ -163,5 +167,5 @@ def _table(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows({harmless(k): harmless(v) for k, v in row.items()} for row in listed)
-    write_bytes_atomic(path, text.getvalue().encode("utf-8-sig"))
+    write_bytes_atomic(path, text.getvalue().encode("utf-8-sig"), outside=True)
     return path

@@ -296,7 +296,9 @@ def _yunet(model: str) -> cv2.FaceDetectorYN:
     if not Path(model).is_file():
         raise ConfigError(f"{YUNET} names '{model}', which is no file. Point it to a YuNet file (.onnx), or unset it.")
     try:
-        return cv2.FaceDetectorYN.create(model, "", (320, 320), _YUNET_SCORE)
+        detector = cv2.FaceDetectorYN.create(model, "", (320, 320), _YUNET_SCORE)
+        detector.detect(np.zeros((320, 320, 3), np.uint8))  # any ONNX file can be opened; another network fails here
+        return detector
     except cv2.error as error:
         raise ConfigError(
             f"{YUNET} names '{model}', which OpenCV cannot read as a YuNet network. Download it again, or unset {YUNET}."

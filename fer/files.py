@@ -14,12 +14,14 @@ from fer import access
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, outside: bool = False) -> None:
     """Call `write` with a new file and put it in place of `path`: written, synced, renamed, the folder synced.
 
+    outside: a file of the user's own outside of store and data, which read-only does not protect.
     Raises NotAllowed, and OSError (disk full, read-only); the old file is then untouched and nothing is left behind.
     """
-    access.require(f"writing {path.name}")
+    if not outside:
+        access.require(f"writing {path.name}")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -35,9 +37,9 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     sync_folder(path.parent)
 
 
-def write_bytes_atomic(path: Path, content: bytes | memoryview) -> None:
+def write_bytes_atomic(path: Path, content: bytes | memoryview, *, outside: bool = False) -> None:
     """`write_atomic` for bytes at hand."""
-    write_atomic(path, lambda file: file.write(content))
+    write_atomic(path, lambda file: file.write(content), outside=outside)
 
 
 def write_json_atomic(path: Path, value: Any) -> None:

@@ -41,6 +41,7 @@ MAX_PHOTO_BYTES = 20 * 1024 * 1024
 _BACKGROUND = 255  # white stands behind transparent pixels, as on a page
 _ORIENTATION = 0x0112
 _X_RESOLUTION = 0x011A
+_BITS_PER_SAMPLE = 0x0102
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -265,7 +266,7 @@ def _not_a_picture(content: bytes, shown: str) -> str:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """The picture in mode 'L' or 'RGB'; the same object where it is already."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_narrow(np.asarray(image).astype(np.uint16)))
+        return Image.fromarray(_narrow(np.asarray(image).astype(np.uint16), _bits(image)))
     if image.mode in ("I", "F"):
         return Image.fromarray(_spread(np.asarray(image)))
     if image.mode in ("LA", "La") or (image.mode == "L" and "transparency" in image.info):
@@ -284,9 +285,18 @@ def _on_background(image: Image.Image, mode: str) -> Image.Image:
     return plain
 
 
-def _narrow(values: np.ndarray) -> np.ndarray:
-    """16 bits to 8: 0 stays 0, 65,535 becomes 255, rounded to the nearest; in place of a shift, which darkens."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _bits(image: Image.Image) -> int:
+    """How many of a grey picture's 16 bits are used: TIFF has 12 too, and says so."""
+    said = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+    bits = said[0] if isinstance(said, tuple) and said else said
+    return bits if isinstance(bits, int) and 8 < bits < 16 else 16
+
+
+def _narrow(values: np.ndarray, bits: int = 16) -> np.ndarray:
+    """9 to 16 bits to 8: 0 stays 0, the highest (65,535 of 16) becomes 255, rounded to the nearest; in place of a shift, which
+    darkens."""
+    highest = 2**bits - 1
+    return ((np.minimum(values, highest).astype(np.uint32) * 255 + highest // 2) // highest).astype(np.uint8)
 
 
 def _spread(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import lzma
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -22,7 +23,8 @@ MAX_RATIO = (
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture file that was sent, not yet decoded: its name, only to be shown, and its bytes, or why it has none."""
+    """A picture file that was sent, not yet decoded: its name, only to be shown, and its bytes, or why it has none. Of a
+    zip that has the name several times, the name says the folder too."""
 
     name: str
     content: bytes = b""
@@ -35,7 +37,8 @@ def is_zip(name: str, content: bytes) -> bool:
 
 
 def unzip(content: bytes, name: str) -> list[Photo]:
-    """The pictures in a zip in its own order, their names without folders; other files are passed over.
+    """The pictures in a zip in its own order, their names without folders where that tells them apart; other files are
+    passed over.
 
     A picture over a limit is an entry with its error. Raises ImageError for what is no zip, for one without a picture, and
     for one with too many or too large pictures.
@@ -49,15 +52,29 @@ def unzip(content: bytes, name: str) -> list[Photo]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = [m for m in archive.infolist() if _is_picture(m)]
             _check_members(members, shown)
-            return [_unpack(archive, member) for member in members]
+            names = _names(members)
+            return [_unpack(archive, member, name) for member, name in zip(members, names, strict=True)]
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, struct.error) as error:
         raise ImageError(f"'{shown}' is damaged or no zip file. Pack the pictures again.") from error
 
 
 def _is_picture(member: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(member.filename.replace("\\", "/"))
+    path = _path(member)
     hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-    return not member.is_dir() and not hidden and path.suffix.lower() in EXTENSIONS
+    folder = member.filename.endswith("/")  # a name can be empty, which is_dir() does not expect
+    return not folder and not hidden and path.suffix.lower() in EXTENSIONS
+
+
+def _path(member: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(member.filename.replace("\\", "/"))
+
+
+def _names(members: list[zipfile.ZipInfo]) -> list[str]:
+    """What to call each: its name, with the folders that it lies in where others have the same."""
+    paths = [_path(m) for m in members]
+    count = Counter(path.name for path in paths)
+    inside = ["/".join(part for part in path.parts if part not in ("/", "//", "..")) for path in paths]
+    return [path.name if count[path.name] == 1 else long for path, long in zip(paths, inside, strict=True)]
 
 
 def _check_members(members: list[zipfile.ZipInfo], shown: str) -> None:
@@ -72,8 +89,7 @@ def _check_members(members: list[zipfile.ZipInfo], shown: str) -> None:
         )
 
 
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Photo:
-    name = PurePosixPath(member.filename.replace("\\", "/")).name
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Photo:
     shown = shown_name(name)
     if member.flag_bits & 1:
         return Photo(name, error=f"'{shown}' is locked with a password. Pack it without one.")

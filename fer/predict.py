@@ -16,8 +16,8 @@ from fer.evaluate import Scorer
 from fer.faces import Box, Face, crop_face, find_faces, is_face_crop, whole_face
 from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
 from fer.metrics import softmax
-from fer.runs import TTA, Run, RunStore, by_merit
-from fer.selective import rule_of
+from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
+from fer.selective import own_rule, rule_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class Predictor:
         self.run: Run = (store or RunStore()).get(run_id)
         self.scorer = Scorer.load(self.run, tta=tta)
         self.temperature = self.run.temperature(tta=tta)
-        self.rule = rule_of(self.run, tta=tta)
+        own = own_rule(self.run, tta=tta)
+        self.rule = own or rule_of(self.run)
+        self.rule_fits = own is not None  # else it was set for one look at each face
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -102,13 +104,17 @@ class Predictor:
             for box, crop, row, doubt in zip(boxes, crops, rows, unsure, strict=True)
         ]
 
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The run's report on val, with ten views where it averages over them; else that of one look, or None."""
+        found = (self.run.report(split) for split in ("val" + TTA * self.scorer.tta, "val"))
+        return next((report for report in found if whole_report(report)), None)
+
     def precision(self, label: str) -> float | None:
-        """How often the run is right on val when it says this label, from its report; None where there is none."""
-        for split in ("val" + TTA * self.scorer.tta, "val"):
-            found = (self.run.report(split) or {}).get("per_class", {}).get(label)
-            if found:
-                return float(found["precision"])
-        return None
+        """How often the run is right on val when it says this label, from its report; None where there is none, or where
+        it never said so."""
+        report = self.report
+        return precision_of(report, label) if report and label in report["per_class"] else None
 
 
 def predict_file(predictor: Predictor, path: str, *, whole: bool = False) -> dict[str, Any]:
@@ -130,25 +136,31 @@ def predict_path(predictor: Predictor, path: str, *, whole: bool = False) -> tup
 
 def picture_paths(arguments: Sequence[str]) -> list[str]:
     """The files that are meant: a folder's pictures (not those of folders below), what a pattern such as 'a/*.jpg' matches, and
-    any other path as it is. Sorted within each argument, none twice. Raises ImageError for a folder or pattern without one.
+    any other path as it is. Sorted within each argument, none twice. Raises ImageError for a folder or pattern without one,
+    and for a folder that cannot be read.
     """
     found: list[str] = []
     for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
-            if not inside:
-                raise ImageError(
-                    f"The folder '{argument}' holds no picture. Endings looked for: {', '.join(EXTENSIONS)}."
-                )
-        elif not path.exists() and glob.has_magic(argument):
-            inside = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())
-            if not inside:
-                raise ImageError(f"No file matches '{argument}'.")
-        else:
-            inside = [argument]
-        found += inside
+        try:
+            found += _meant(argument)
+        except OSError as error:
+            raise ImageError(f"'{argument}' cannot be read: {error.strerror}.") from error
     return list(dict.fromkeys(found))
+
+
+def _meant(argument: str) -> list[str]:
+    path = Path(argument)
+    if path.is_dir():
+        inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+        if not inside:
+            raise ImageError(f"The folder '{argument}' holds no picture. Endings looked for: {', '.join(EXTENSIONS)}.")
+        return inside
+    if not path.exists() and glob.has_magic(argument):
+        inside = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())
+        if not inside:
+            raise ImageError(f"No file matches '{argument}'.")
+        return inside
+    return [argument]
 
 
 def default_run(store: RunStore) -> str:

@@ -45,6 +45,7 @@ TTA = "+tta"  # what stands behind a split's name where test-time views were ave
 STATES = ("queued", "running", "stopping", "stopped", "finished", "failed", "lost", "broken")
 ACTIVE = ("queued", "running", "stopping")
 RESUMABLE = ("stopped", "failed", "lost")
+INSTEAD = "Clone it instead, or use Train on to begin from its best weights."  # of a run that cannot go on here
 MAX_ADOPTIONS = 3  # of a run that goes down each time with the machine it trains on
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _NAME_LENGTH, _NOTE_LENGTH, _TAG_LENGTH = 80, 4000, 40
@@ -188,7 +189,8 @@ class Run:
     @property
     def split_note(self) -> str | None:
         """The caveat about the data's splits that belongs beside every figure of this run."""
-        return self.record.get("data", {}).get("split_note")
+        note = self.record.get("data", {}).get("split_note")
+        return note if isinstance(note, str) and note else None
 
     @property
     def start_note(self) -> str | None:
@@ -199,7 +201,8 @@ class Run:
     @property
     def remark(self) -> str | None:
         """What whoever shipped the run says about its figures; None for one's own runs."""
-        return self.record.get("remark")
+        remark = self.record.get("remark")
+        return remark if isinstance(remark, str) and remark else None
 
     @property
     def submission(self) -> str | None:
@@ -221,6 +224,11 @@ class Run:
     def adoptions(self) -> int:
         """How often it was queued again after its machine went away, without an epoch ending since."""
         return int(self.status.get("adoptions", 0)) if self.status.get("adopted_epoch") == len(self.metrics) else 0
+
+    @property
+    def stayed_behind(self) -> bool:
+        """Whether it was imported with epochs: what it needs to go on never comes along, so they cannot be gone on with."""
+        return "imported" in self.status and bool(self.metrics) and not os.path.isfile(f"{self.path}/resume.pt")
 
     @property
     def created(self) -> float:
@@ -358,6 +366,28 @@ def by_merit(runs: Iterable[Run]) -> list[Run]:
     """The runs that have a figure, best first: photographs before drawn faces, then by best validation top-1."""
     usable = [r for r in runs if r.best and r.state != "broken"]
     return sorted(usable, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0), reverse=True)
+
+
+def whole_report(report: Any) -> bool:
+    """Whether a report read from disk has what is shown of one; files can be edited and damaged."""
+    try:
+        size = len(report["classes"])
+        matrix, rows = report["confusion_matrix"], report["per_class"].values()
+        numbers = [report.get("epoch", 0), *(report[key] for key in ("n", "loss", "top1", "macro_f1"))]
+        numbers += [row[key] for key in ("precision", "recall", "f1", "n") for row in rows]
+        numbers += [cell for cells in matrix for cell in cells]
+        square = len(matrix) == len(rows) == size and all(len(cells) == size for cells in matrix)
+        noted = isinstance(report.get("split_note") or "", str)
+        return square and noted and all(map(math.isfinite, numbers))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
+
+
+def precision_of(report: Mapping[str, Any], label: str) -> float | None:
+    """How often an answer with this label was right, of a whole report; None where there was no such answer."""
+    column = list(report["per_class"]).index(label)
+    said = sum(row[column] for row in report["confusion_matrix"])
+    return float(report["per_class"][label]["precision"]) if said else None
 
 
 class RunStore:
@@ -607,10 +637,14 @@ class RunStore:
                 f"'{run_id}' is an ensemble whose making was broken off; there is no training to resume. Delete it, "
                 f"and make it again of {', '.join(run.members)}."
             )
+        if run.stayed_behind:
+            raise RunError(
+                f"Run '{run_id}' was imported without what it needs to go on, so resuming would throw away its {len(run.metrics)} epochs. {INSTEAD}"
+            )
         with self._writing(), hold(run.path / "run.lock"):
             (run.path / "stop").unlink(missing_ok=True)
             self._check_unchanged(run)
-            passed = ("turn", "worker", "adoptions", "adopted_epoch", "ray")
+            passed = ("turn", "worker", "adoptions", "adopted_epoch", "ray", "imported")
             kept = {k: v for k, v in run.status.items() if k not in passed}
             queued = {"state": "queued", "queued": time.time(), "error": None, "reserved": reserved, **more}
             self.write_status(run_id, {**kept, **queued})

@@ -92,12 +92,13 @@ def fit_rule(probs: np.ndarray, labels: np.ndarray, target: float = TARGET) -> A
 
 def rule_of(run: Run, *, tta: bool = False) -> AnswerRule | None:
     """The rule in the run's report on val, else one from the logits that it keeps of val, as runs that were evaluated
-    earlier have them; None where there is neither."""
-    for views in dict.fromkeys((tta, False)):
-        found = _from_report(run, views) or _from_logits(run, views)
-        if found:
-            return found
-    return None
+    earlier have them. With views, that of one look where there is none with them; None where there is neither."""
+    return own_rule(run, tta=tta) or (own_rule(run) if tta else None)
+
+
+def own_rule(run: Run, *, tta: bool = False) -> AnswerRule | None:
+    """As `rule_of`, but None where it was not evaluated with these views, whatever is known without them."""
+    return _from_report(run, tta) or _from_logits(run, tta)
 
 
 def _from_report(run: Run, tta: bool) -> AnswerRule | None:

@@ -168,7 +168,10 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], number: str, line
     x, y, width, height = box
     corners = [x, y, x + width, y + height]
     draw.rectangle(corners, outline=_OUTLINE, width=2 * line)
-    draw.rectangle([x + line / 2, y + line / 2, x + width - line / 2, y + height - line / 2], outline=_BOX, width=line)
+    inset = min(line, width, height) / 2  # a box narrower than its line is a dot
+    left, top = x + inset, y + inset
+    right, bottom = max(left, x + width - inset), max(top, y + height - inset)
+    draw.rectangle([left, top, right, bottom], outline=_BOX, width=line)
     font = ImageFont.load_default(size=max(12.0, min(0.2 * height, 9.0 * line)))
     left, top, right, bottom = draw.textbbox((0, 0), number, font=font)
     draw.rectangle([x, y, x + right - left + 4 * line, y + bottom - top + 4 * line], fill=_BOX)

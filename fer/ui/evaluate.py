@@ -27,10 +27,10 @@ from fer.plots.evaluation import (
     difference_heatmap,
     reliability_diagram,
 )
-from fer.runs import TTA, Run, RunStore, by_merit
+from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, remembered, shown
-from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label, table, whole_report
+from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label, table
 from fer.verdicts import SavedLogits, read_logits, verdicts
 
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
@@ -327,7 +327,8 @@ def per_class(report: Mapping[str, Any], of: str = "") -> None:
     rows = [
         {
             "Class": name,
-            **{head: 100 * row[head.lower()] for head in ("Precision", "Recall", "F1")},
+            "Precision": None if (precision := precision_of(report, name)) is None else 100 * precision,
+            **{head: 100 * row[head.lower()] for head in ("Recall", "F1")},
             "Pictures": row["n"],
         }
         for name, row in report["per_class"].items()

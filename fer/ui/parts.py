@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -81,20 +80,6 @@ def own_changes(run: Run) -> str:
 def recipe_title(run: Run) -> str:
     """The recipe's title, such as 'Step decay'; fit for Markdown."""
     return RECIPES[run.recipe].title if run.recipe in RECIPES else plain(run.recipe)
-
-
-def whole_report(report: Any) -> bool:
-    """Whether a report read from disk has what the pages show; files can be edited and damaged."""
-    try:
-        size = len(report["classes"])
-        matrix, rows = report["confusion_matrix"], report["per_class"].values()
-        numbers = [report.get("epoch", 0), *(report[key] for key in ("n", "loss", "top1", "macro_f1"))]
-        numbers += [row[key] for key in ("precision", "recall", "f1", "n") for row in rows]
-        numbers += [cell for cells in matrix for cell in cells]
-        square = len(matrix) == len(rows) == size and all(len(cells) == size for cells in matrix)
-        return square and all(map(math.isfinite, numbers))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return False
 
 
 def data_notes(runs: list[Run], *, remarks: bool = False) -> None:

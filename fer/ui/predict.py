@@ -28,10 +28,10 @@ from fer.images import EXTENSIONS, read_photo
 from fer.photos import MAX_ZIP_BYTES, Photo, is_zip, unzip
 from fer.plots.predictions import annotated, board, boxed, says
 from fer.results import as_csv, harmless_rows, result_rows
-from fer.runs import Run, RunStore, by_merit
+from fer.runs import Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import plain
 from fer.ui.loaders import load_dataset, shown
-from fer.ui.parts import data_notes, percent, pick_run, whole_report
+from fer.ui.parts import data_notes, percent, pick_run
 from fer.ui.predict_face import Opinion, face_card
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only once there is a picture to ask about
@@ -141,7 +141,8 @@ def what_it_learned(run: Run) -> None:
 
 
 def load_predictors(store: RunStore, runs: Sequence[Run], *, tta: bool = False) -> list[Predictor]:
-    """The runs' networks, shared by all sessions and read again when weights or reports change. Raises CheckpointError."""
+    """The runs' networks, shared by all sessions and read again when weights, reports or their name change. Raises
+    CheckpointError."""
     return [_load_predictor(run.id, str(store.root), tta, _identity(store, run)) for run in runs]
 
 
@@ -149,7 +150,7 @@ def _identity(store: RunStore, run: Run) -> tuple[Any, ...]:
     names = ("best.safetensors", "report.json", "report-local.json", "logits-val.npz", "logits-val+tta.npz")
     folders = [run.path, *(store.root / member for member in run.members)]
     found = [path.stat() for folder in folders for name in names if (path := folder / name).is_file()]
-    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
+    return run.name, *((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Loading the network")
@@ -162,17 +163,19 @@ def _load_predictor(run_id: str, root: str, tta: bool, identity: tuple[Any, ...]
 def price(predictor: Predictor) -> None:
     """Which answers the network gives, and what keeping back the others costs."""
     found = predictor.rule
+    once = " The threshold and these figures are of one look at each face: it was not evaluated with ten views."
+    also = "" if predictor.rule_fits else once
     if found is None:
         st.caption(
             ":material/help: It was not evaluated on val here, so it never says *unsure*, and its probabilities are not calibrated."
         )
     elif found.least > 1 or found.top1 is None:
         st.caption(
-            f":material/help: It is always *unsure*: on val no part of its answers was right for {percent(found.target, 0)}."
+            f":material/help: It is always *unsure*: on val no part of its answers was right for {percent(found.target, 0)}.{also}"
         )
     else:
         st.caption(
-            f":material/help: It is *unsure* where an answer's chance of being right, by its label and the probability, is below {percent(found.least, 0)}. On val {percent(found.coverage, 0)} of the faces got an answer then, and {percent(found.top1, 0)} of these answers were right."
+            f":material/help: It is *unsure* where an answer's chance of being right, by its label and the probability, is below {percent(found.least, 0)}. On val {percent(found.coverage, 0)} of the faces got an answer then, and {percent(found.top1, 0)} of these answers were right.{also}"
         )
 
 
@@ -257,13 +260,21 @@ def _choose_examples() -> None:
 def judge(predictors: Sequence[Predictor], photos: Sequence[Sent]) -> list[Answer | None]:
     """An answer for each photo, None for one that the visitor's stop left out. What this session has had answered is not
     worked out again, and forgotten with its photo."""
+    _keep_choices(photos)
     known = st.session_state.get(_ANSWERS, {})
-    keys = [(tuple(predictors), p.key, bool(st.session_state.get(_whole_key(p))), _hand_box(p)) for p in photos]
-    st.session_state[_ANSWERS] = current = {key: known[key] for key in keys if key in known}
-    missing = [key for key in keys if key not in current]
+    asked = tuple(predictors)
+    keys = [(asked, p.key, bool(st.session_state.get(_whole_key(p))), _hand_box(p)) for p in photos]
+    missing = [key for key in keys if key not in known]
+    wanted, changed = set(keys), {key[:2] for key in missing} & {key[:2] for key in known}
+    # What these networks said of a photo before its box changed goes when the new answer is there.
+    st.session_state[_ANSWERS] = current = {k: a for k, a in known.items() if k in wanted or k[:2] in changed}
+    stopped = st.session_state.get(_STOPPED)
+    due = [key for key in missing if not stopped or key[:2] in changed]  # a stop leaves out what was not looked at yet
     place = st.empty()  # there in every run, so that what stands below keeps its place on the page
-    if missing and predictors and not st.session_state.get(_STOPPED):
-        _work(place, predictors, dict(zip(keys, photos, strict=True)), missing, current)
+    if due and predictors:
+        _work(place, predictors, dict(zip(keys, photos, strict=True)), due, current)
+        st.session_state[_ANSWERS] = current = {key: current[key] for key in keys if key in current}
+    missing = [key for key in keys if key not in current]
     if missing and st.session_state.get(_STOPPED):
         with place.container():
             done = len(keys) - len(missing)
@@ -292,6 +303,14 @@ def _work(
         photo = photos[key]
         current[key] = answer(predictors, photo.content, photo.name, whole=key[2], box=key[3], error=photo.error)
     place.empty()
+
+
+def _keep_choices(photos: Sequence[Sent]) -> None:
+    """Keep what was set for each photo: Streamlit forgets widgets that are not drawn, as those of photos on another page."""
+    for photo in photos:
+        for key in (_whole_key(photo), _hand_key(photo), *_hand_keys(photo)):
+            if key in st.session_state:
+                st.session_state[key] = st.session_state[key]
 
 
 def _set_stopped(stopped: bool) -> None:
@@ -434,7 +453,7 @@ def _show_board(photo: Sent, found: Answer) -> None:
     width = min(_view_width(found), _BOARD_WIDTH)
     key = f"board-{photo.key}-{'-'.join(str(v) for v in _hand_box(photo) or ())}"
     st.plotly_chart(
-        board(found.view, (found.width, found.height), (width, round(width * found.height / found.width))),
+        board(found.view, (found.width, found.height), (width, max(10, round(width * found.height / found.width)))),
         width=width,
         theme=None,
         key=key,
@@ -609,14 +628,14 @@ def responsible_use(run: Run | None = None) -> None:
             "- **Your photos.** They stay in memory for this session, are written nowhere, and no other session can see them."
         )
         report = run.report("val") if run else None
-        if run and report and whole_report(report):
+        if run and whole_report(report):
             st.markdown(
                 f"**How good {plain(run.name)} is by class,** on the validation pictures of {plain(run.data_name)}:"
             )
             table = {
                 c: {
                     "pictures": f"{row['n']:,}",
-                    "right when it says so (precision)": percent(row["precision"], 0),
+                    "right when it says so (precision)": percent(precision_of(report, c), 0),
                     "found of all such faces (recall)": percent(row["recall"], 0),
                 }
                 for c, row in report["per_class"].items()

@@ -61,10 +61,14 @@ def answer_in_words(opinion: Opinion, who: str) -> str:
 def how_often_right(opinion: Opinion) -> str:
     """The precision of this label on val, in words."""
     label, run = plain(opinion.face.label), opinion.predictor.run
+    report = opinion.predictor.report
+    if report is None:
+        return f"How often it is right when it says {label} is not known: it was not evaluated on val."
     precision = opinion.predictor.precision(opinion.face.label)
     if precision is None:
-        return f"How often it is right when it says {label} is not known: it was not evaluated on val."
-    return f"When it says {label}, it is right for {percent(precision, 0)} of the validation pictures of {plain(run.data_name)}."
+        return f"How often it is right when it says {label} is not known: it never said so on val."
+    looks_once = ", with one look at each" if opinion.predictor.scorer.tta and not report.get("tta") else ""
+    return f"When it says {label}, it is right for {percent(precision, 0)} of the validation pictures of {plain(run.data_name)}{looks_once}."
 
 
 def _bars(opinion: Opinion, *, key: str) -> None:
@@ -120,7 +124,8 @@ def _closest(opinion: Opinion, key: str) -> None:
     for column, near in zip(st.columns(_CLOSEST), found, strict=False):
         column.image(enlarged(data.images[near.index]), width="stretch", alt="A training face")
         column.caption(plain(data.classes[int(data.labels[near.index])]))
-    st.caption("Training pictures that reach its last layer most alike, closest first, with their labels.")
+    whose = f"the last layer of its first member, {plain(run.members[0])}," if run.members else "its last layer"
+    st.caption(f"Training pictures that reach {whose} most alike, closest first, with their labels.")
 
 
 @st.cache_resource(max_entries=2, show_spinner="Looking at every training face, once for this network")

@@ -13,7 +13,7 @@ from fer.config import SETTINGS, flatten
 from fer.errors import ConfigError, FerError, RunError
 from fer.experiments import duration, setting_text
 from fer.plots.curves import run_curves
-from fer.runs import ACTIVE, RESUMABLE, Run, RunStore
+from fer.runs import ACTIVE, INSTEAD, RESUMABLE, Run, RunStore
 from fer.ui import notes
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import cluster_problem, remembered, run_key, shown
@@ -190,6 +190,8 @@ def _head(run: Run) -> None:
     if run.status.get("error"):
         st.error(plain(str(run.status["error"])), icon=":material/error:")
     _instead(run)
+    if run.state in RESUMABLE and run.stayed_behind:
+        st.info(f"It was imported, and what it needs to go on stayed behind. {INSTEAD}", icon=":material/info:")
     if run.state == "lost" and run.members:
         st.warning(
             f"Its making was broken off. Delete it (More), and make it again of {plain(', '.join(run.members))}.",
@@ -268,7 +270,8 @@ def _actions(store: RunStore, run: Run) -> None:
             )
         if changes and run.submission and run.state in ACTIVE:
             _stop_all(store, run)
-        if changes and run.state in RESUMABLE and not run.shipped and not run.members:
+        imported = run.state in RESUMABLE and run.stayed_behind
+        if changes and run.state in RESUMABLE and not run.shipped and not run.members and not imported:
             _button(
                 run,
                 "Resume",
@@ -293,7 +296,7 @@ def _actions(store: RunStore, run: Run) -> None:
                 query_params={"clone": run.id},
                 help="Open the Train form with this run's settings.",
             )
-        if changes and run.state == "finished" and run.has_weights and not run.members:
+        if changes and (run.state == "finished" or imported) and run.has_weights and not run.members:
             _train_on(run)
         if run.metrics:
             st.page_link(

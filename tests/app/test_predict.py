@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import re
 import shutil
@@ -296,6 +297,63 @@ def test_a_box_set_by_hand_is_judged(open_page, finished_run, tiny) -> None:
     assert [row[c] / 100 for c in CLASSES] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("size", [(200, 300), (20, 1200)])
+def test_a_box_of_one_pixel_and_a_very_wide_photo_are_no_defect(open_page, finished_run, size) -> None:
+    at = upload(open_page("predict"), ("plain.png", encode(np.full(size, 120, dtype=np.uint8))))
+    toggle(at, "Set the box by hand").set_value(True).run()
+    next(s for s in at.slider if s.label.startswith("Side")).set_value(1).run()
+    assert not at.exception and charts(at) == 2 and "All results" in said(at)
+
+
+def test_what_was_set_for_a_photo_holds_while_others_are_shown(open_page, finished_run, monkeypatch) -> None:
+    monkeypatch.setattr(parts, "_PHOTOS_A_PAGE", 1)
+    at = upload(open_page("predict"), *[(f"{i}.png", encode(np.full((90, 120), 90 + i, np.uint8))) for i in range(2)])
+
+    def show(page: int) -> None:
+        next(s for s in at.selectbox if s.label == "Photos shown").set_value(page).run()
+        at.run()
+        assert not at.exception
+
+    toggle(at, "Use the whole picture as a face").set_value(True).run()
+    show(1)
+    assert list(at.dataframe[-1].value["problem"].isna()) == [True, False], "the first photo has its face still"
+    toggle(at, "Set the box by hand").set_value(True).run()
+    next(s for s in at.slider if s.label.startswith("Side")).set_value(33).run()
+    show(0)
+    assert toggle(at, "Use the whole picture as a face").value
+    assert "problem" not in at.dataframe[-1].value or at.dataframe[-1].value["problem"].isna().all()
+    show(1)
+    assert next(s for s in at.slider if s.label.startswith("Side")).value == 33
+    toggle(at, "Set the box by hand").set_value(False).run()
+    show(0)
+    show(1)
+    assert not toggle(at, "Set the box by hand").value and not at.slider
+
+
+def test_after_a_stop_a_photo_that_was_looked_at_can_still_be_changed(open_page, finished_run, tiny) -> None:
+    at = upload(open_page("predict"), *[(f"{i}.png", encode(np.full((90, 120), 90 + i, np.uint8))) for i in range(3)])
+    at.session_state[parts._STOPPED] = True  # as if the stop had come before the last
+    at.session_state[parts._ANSWERS] = dict(list(at.session_state[parts._ANSWERS].items())[:2])
+    at.run()
+    looked = ["0.png", "1.png"]
+    toggle(at, "Use the whole picture as a face").set_value(True).run()
+    assert f"Stopped: {len(looked)} of 3 photos were looked at." in said(at)
+    assert [s.value.replace("\\", "") for s in at.subheader] == [*looked, "All results"]
+    assert charts(at) == 1 and len(at.session_state[parts._ANSWERS]) == len(looked)
+    next(b for b in at.button if b.label == "Go on").click().run()
+    assert not at.exception and len(at.dataframe[-1].value) == 3 and "Stopped" not in said(at)
+
+
+def test_a_stop_holds_for_another_network(open_page, finished_run, store, tiny) -> None:
+    shutil.copytree(finished_run.path, store.root / "other")
+    at = upload(open_page("predict", run="done"), *[(f"{i}.png", encode(tiny.images[i])) for i in range(2)])
+    at.session_state[parts._STOPPED] = True
+    at.selectbox[0].set_value("other").run()
+    assert not at.exception and "Stopped: 0 of 2 photos were looked at." in said(at) and charts(at) == 0
+    next(b for b in at.button if b.label == "Go on").click().run()
+    assert charts(at) == 2 and {run[0].run.id for run, *_ in at.session_state[parts._ANSWERS]} == {"other"}
+
+
 def test_a_drawn_box_is_the_square_around_its_middle_inside_the_photo() -> None:
     assert parts.drawn_square([100, 148], [50, 90], 300, 200) == (100, 46, 48)
     assert parts.drawn_square([148.4, 99.8], [98, 50], 300, 200) == (100, 50, 49), "drawn from any corner"
@@ -319,6 +377,39 @@ def test_the_price_of_being_sure_and_the_labels_precision_are_said(open_page, fi
     words = said(upload(open_page("predict"), ("a.png", encode(tiny.images[0])))).replace("*", "")
     assert "It is unsure where an answer's chance of being right" in words and "of the faces got an answer" in words
     assert "it is right for" in words and "validation pictures of tiny" in words
+
+
+def test_a_label_that_was_never_said_has_no_share_of_right_answers(open_page, finished_run, tiny) -> None:
+    path = finished_run.path / "report.json"
+    content = json.loads(path.read_text())
+    report = content["reports"][finished_run.fingerprint]["val"]
+    report["confusion_matrix"] = [[0] * len(CLASSES) for _ in CLASSES]
+    path.write_text(json.dumps(content))
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[0])))
+    assert not at.exception and "is not known: it never said so on val." in said(at)
+    assert set(at.table[0].value["right when it says so (precision)"]) == {"-"}
+    report["per_class"] = {"happy": {}}
+    path.write_text(json.dumps(content))
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[0])))
+    assert not at.exception and "it was not evaluated on val." in said(at)
+
+
+def test_ten_views_without_an_evaluation_with_them_say_of_what_their_price_is(open_page, finished_run, tiny) -> None:
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[0])))
+    assert "one look at each" not in said(at)
+    toggle(at, "Average over ten views").set_value(True).run()
+    words = said(at)
+    assert not at.exception and "it was not evaluated with ten views." in words
+    assert "validation pictures of tiny, with one look at each." in words
+
+
+def test_a_new_name_is_shown_at_once(open_page, finished_run, store, tiny) -> None:
+    shutil.copytree(finished_run.path, store.root / "other")
+    for name in ("First name", "Second name"):
+        store.annotate("other", name=name)
+        at = upload(open_page("predict", run="done"), ("a.png", encode(tiny.images[0])))
+        at.multiselect[0].set_value(["other"]).run()
+        assert f"{name}: the face looks" in said(at).replace("*", "")
 
 
 def test_two_networks_judge_the_same_face_side_by_side(open_page, finished_run, store, tiny) -> None:

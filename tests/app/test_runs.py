@@ -139,6 +139,17 @@ def test_lost_run_says_so_and_can_be_resumed(open_page, add_run) -> None:
     assert RunStore().get("gone").state == "queued"
 
 
+def test_an_imported_run_with_epochs_cannot_be_resumed(open_page, add_run) -> None:
+    add_run("half", [0.3], epochs=5)
+    store = RunStore()
+    store.write_status("half", {"state": "stopped", "imported": 1.0, "epoch": 1})
+    (store.root / "half" / "best.safetensors").write_bytes(b"x")
+    at = open_page("runs", run="half")
+    assert not at.exception and "Resume" not in labels(at)
+    assert "It was imported, and what it needs to go on stayed behind. Clone it instead" in said(at)
+    assert {"Clone", "Train on"} <= {link.label for link in at.get("page_link")}
+
+
 def test_failed_run_shows_its_reason(open_page, add_run) -> None:
     add_run("bad", [0.3], epochs=5)
     store = RunStore()

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fer import access, jobs
 from fer.cli import main
@@ -48,7 +49,12 @@ COMMANDS = [
     ["runs", "trash", "empty", "--yes"],
     ["runs", "check", "--repair"],
     ["runs", "import", "x.zip"],
-    ["runs", "export", "done", "--to", "csv"],
+    ["runs", "export", "done", "--to", "csv", "--out", "runs/done"],
+    ["runs", "export", "done", "--to", "zip", "--out", "data/x.zip"],
+    ["runs", "card", "done", "--out", "runs/done/config.json"],
+    ["predict", "face.png", "--run", "done", "--csv", "runs/shipped.json"],
+    ["predict", "face.png", "--run", "done", "--annotate", "data/boxes"],
+    ["compare", "done", "--html", "runs/../runs/done/report.json"],
     ["data", "import", "x.zip", "--name", "new"],
     ["data", "kaggle"],
     ["data", "delete", "tiny", "--yes"],
@@ -64,6 +70,7 @@ def test_every_command_that_changes_something_is_refused_and_creates_nothing(
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_a, **_k: pytest.fail("a process was started"))
     monkeypatch.setenv("FER_READ_ONLY", "1")
     monkeypatch.chdir(tmp_path)
+    Image.new("L", (48, 48)).save("face.png")
     before = tree(tmp_path)
     for words in COMMANDS:
         assert main(words) == 2, words
@@ -80,7 +87,7 @@ def test_the_list_of_refused_commands_is_whole():
 
     looking = {
         "recipes", "cost", "evaluate", "predict", "version", "runs list", "runs show", "runs check", "runs trash list",
-        "queue list", "data show", "data list", "compare", "networks", "augment", "runs card",
+        "queue list", "data show", "data list", "compare", "networks", "augment", "runs card", "runs export",
     }  # fmt: skip
 
     def names(app, prefix: str = "") -> set[str]:
@@ -109,6 +116,25 @@ def test_looking_goes_on(store, finished_run, monkeypatch, capsys):
     assert main(["evaluate", "done", "--json"]) == 0
     assert '"saved": false' in capsys.readouterr().out
     assert tree(store.root) == before
+
+
+def test_files_of_ones_own_can_be_written_outside_of_store_and_data(store, finished_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    Image.new("L", (48, 48)).save("face.png")
+    before = tree(store.root), tree(tmp_path / "data")
+    for words, written in (
+        (["predict", "face.png", "--csv", "faces.csv", "--annotate", "boxes"], ["faces.csv", "boxes"]),
+        (["runs", "card", "done", "--out", "card.md"], ["card.md"]),
+        (["augment", "--dataset", "tiny", "--out", "batch.png"], ["batch.png"]),
+        (["compare", "done", "--html", "all.html", "--markdown", "all.md"], ["all.html", "all.md"]),
+        (["runs", "export", "done", "--to", "csv"], ["fer-export"]),
+        (["runs", "export", "done", "--to", "zip"], ["fer-export.zip"]),
+    ):
+        assert main(words) == 0, capsys.readouterr().err
+        assert all((tmp_path / "mine" / name).exists() for name in written)
+    assert (tree(store.root), tree(tmp_path / "data")) == before
 
 
 def test_the_core_refuses_without_the_command_line(store, finished_run, make_run, tiny, monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from fer.cli import main
 from fer.errors import RunError
 from fer.runs import RunStore, hold
 from fer.train import fit
+from tests.made_runs import write_run
 
 
 @pytest.fixture
@@ -83,6 +84,130 @@ def test_a_run_that_had_not_ended_arrives_as_stopped_and_can_be_trained(
     assert fit(elsewhere, "live").state == "finished"
 
 
+def made_ensemble(store: RunStore, **changes) -> None:
+    """`both` of `one` and `two`, which have weights of a byte; no network is needed to be packed."""
+    for run_id, seconds in (("one", 10.0), ("two", 30.0)):
+        model = {"num_params": 5, "multiply_adds": 7}
+        write_run(store, run_id, [{"epoch_seconds": seconds}], model=model)
+    row = {"name": "one", "kind": "Network", "detail": "baseline", "num_params": 5, "multiply_adds": 7}
+    layers = [row, {**row, "name": "two"}]
+    write_run(
+        store, "both", [{"epoch_seconds": 40.0}], members=["one", "two"], model={"num_params": 10, "layers": layers}
+    )
+
+
+def test_an_ensemble_names_its_members_by_their_ids_here(store, elsewhere, tmp_path):
+    made_ensemble(store)
+    pack(store, ["both", "one", "two"], tmp_path / "x.zip")
+    write_run(elsewhere, "one", [{"val_top1": 0.1}])
+    both, one, two = take_in(elsewhere, tmp_path / "x.zip")
+    assert both == "both" and one.startswith("one-") and two == "two"
+    run = elsewhere.get("both")
+    assert run.members == (one, "two") and not run.problems
+    assert [layer["name"] for layer in run.model["layers"]] == [one, "two"] and run.model["num_params"] == 10
+    assert elsewhere.get("one").best["val_top1"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"fingerprint": "0" * 32}, "it was trained on other data"),
+        ({"model": {"num_params": 6, "multiply_adds": 7}}, "it has another network"),
+        ({"model__name": "grouped-conv"}, "it has another network"),
+        ({"seconds": 11.0}, "it was trained at another time"),
+    ],
+)
+def test_an_ensemble_is_not_given_another_run_for_its_member(store, elsewhere, tmp_path, other, said):
+    made_ensemble(store)
+    pack(store, ["both", "two"], tmp_path / "x.zip")
+    same = {"model": {"num_params": 5, "multiply_adds": 7}}
+    write_run(elsewhere, "one", [{"epoch_seconds": other.pop("seconds", 10.0)}], **{**same, **other})
+    with pytest.raises(
+        RunError, match=rf"'both' in the zip answers with a run 'one', which .* another: {said}\. Export"
+    ):
+        take_in(elsewhere, tmp_path / "x.zip")
+    assert elsewhere.ids() == ["one"]
+    elsewhere.delete("one")
+    write_run(elsewhere, "one", [{"epoch_seconds": 10.0}], **same)
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["both", "two"]
+    assert elsewhere.get("both").members == ("one", "two")
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "running"])
+def test_the_epochs_of_an_imported_run_are_not_thrown_away_by_resuming_it(store, elsewhere, tmp_path, state):
+    write_run(store, "half", [{}, {}], state=state, train__epochs=5)
+    pack(store, ["half"], tmp_path / "x.zip")
+    take_in(elsewhere, tmp_path / "x.zip")
+    run = elsewhere.get("half")
+    assert run.stayed_behind and run.state == ("failed" if state == "failed" else "stopped")
+    assert ("What it needs to go on stayed there" in (run.status.get("error") or "")) == (state == "running")
+    with pytest.raises(
+        RunError, match="without what it needs to go on, so resuming would throw away its 2 epochs. Clone"
+    ):
+        elsewhere.requeue("half")
+    assert len(elsewhere.get("half").metrics) == 2
+    (run.path / "resume.pt").write_bytes(b"its own by now")
+    assert elsewhere.requeue("half").state == "queued"
+
+
+def test_a_torn_last_line_is_left_out_and_other_damage_is_refused_when_it_is_packed(store, elsewhere, tmp_path):
+    run = write_run(store, "torn", [{}, {}, {}])
+    path = run.path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    pack(store, ["torn"], tmp_path / "x.zip")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["torn"]
+    assert len(elsewhere.get("torn").metrics) == 2 and not elsewhere.get("torn").problems
+    (run.path / "notes.json").write_text("{")
+    with pytest.raises(
+        RunError, match=r"'torn' is damaged and could not .*: notes.json is damaged.*runs check --repair"
+    ):
+        pack(store, ["torn"], tmp_path / "y.zip")
+    assert not (tmp_path / "y.zip").exists()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_packing_is_said_to_be_damage_of_the_zip(elsewhere, tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w", method) as archive:
+        archive.writestr("a/config.json", np.random.default_rng(0).bytes(2000))
+    content = bytearray((tmp_path / "bad.zip").read_bytes())
+    begin = content.index(b"config.json") + len("config.json")
+    content[begin + 4 : begin + 20] = b"\xff" * 16
+    (tmp_path / "bad.zip").write_bytes(content)
+    with pytest.raises(RunError, match="^a/config.json in the zip is damaged or encrypted: .* Nothing was imported"):
+        take_in(elsewhere, tmp_path / "bad.zip")
+    assert os.listdir(elsewhere.root) == []
+
+
+def test_a_folder_and_a_file_without_a_name_are_refused_in_a_sentence(elsewhere, tmp_path):
+    with pytest.raises(RunError, match="is a folder. Give the zip that was made with: python -m fer runs export"):
+        take_in(elsewhere, tmp_path)
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("X/config.json", b"{}")
+    content = (tmp_path / "bad.zip").read_bytes()
+    (tmp_path / "bad.zip").write_bytes(content.replace(b"X/config.json", b"\0/config.json"))
+    with pytest.raises(RunError, match="does not lie in a run's folder"):
+        take_in(elsewhere, tmp_path / "bad.zip")
+
+
+def test_logits_that_unpack_to_far_more_are_refused_before_they_are_read(packed, elsewhere, tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, logits=np.zeros(300_000), labels=np.zeros(1), hashes=np.zeros(1))
+    bad = rewritten(packed, tmp_path / "bad.zip", {"done/logits-val.npz": buffer.getvalue()})
+    monkeypatch.setattr("fer.archive.MAX_ARRAY_BYTES", 2**20)
+    monkeypatch.setattr("numpy.load", lambda *_a, **_k: pytest.fail("it was read"))
+    with pytest.raises(RunError, match=r"logits-val.npz in the zip would unpack to 2 MB. At most 1 MB"):
+        take_in(elsewhere, bad)
+
+
+def test_notes_that_are_no_text_are_none(store):
+    run = write_run(store, "odd", [{}])
+    record = json.loads((run.path / "config.json").read_text())
+    record["remark"] = record["data"]["split_note"] = record["data"]["start_note"] = 5
+    (run.path / "config.json").write_text(json.dumps(record))
+    run = store.get("odd")
+    assert (run.split_note, run.start_note, run.remark) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -144,6 +269,7 @@ def test_arrays_that_hold_a_pickle_are_refused_and_never_opened(packed, elsewher
         ("config.json", json.dumps({"schema": 99, "data": {}}).encode(), "newer FER Lab"),
         ("metrics.jsonl", b'{"epoch": 1', "torn last line"),
         ("status.json", b"[]", "status.json is missing or damaged"),
+        ("status.json", b'{"state": "finished", "epoch": 1e999}', "a number that is too large"),
         ("best.safetensors", b"\x80\x04evil", "best.safetensors in the zip is damaged"),
         ("report.json", b"[1]", "report.json in the zip is damaged"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -12,6 +13,7 @@ from fer.errors import RunError
 from fer.evaluate import evaluate_run
 from fer.runs import Notes
 from fer.train import fit
+from tests.made_runs import write_run
 
 
 def test_a_card_carries_the_reports_figures_and_what_it_is_not_for(finished_run, store):
@@ -43,6 +45,43 @@ def test_a_card_says_from_which_run_it_began(finished_run, store, make_run):
     make_run("more", model__from_run="done", train__epochs=1)
     text = model_card(fit(store, "more"))
     assert "It began from the best weights of `done`, whose training is not in these minutes." in text
+
+
+def change_report(run, change) -> None:
+    path = run.path / "report.json"
+    content = json.loads(path.read_text())
+    change(content["reports"][run.fingerprint]["val"])
+    path.write_text(json.dumps(content))
+
+
+def test_a_class_that_was_never_said_has_no_precision(finished_run):
+    change_report(finished_run, lambda report: [row.__setitem__(0, 0) for row in report["confusion_matrix"]])
+    assert "| angry | – | " in model_card(finished_run)
+
+
+def test_what_is_not_recorded_is_said_to_be_so(finished_run, store):
+    (finished_run.path / "model.json").unlink()
+    change_report(finished_run, lambda report: report.update(duplicates=[1], calibration={"ece_before": "low"}))
+    path = finished_run.path / "status.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "versions": 5}))
+    text = model_card(store.get("done"))
+    assert "grey face crops of 48x48 pixels: size not recorded." in text
+    assert "| not known | " in text and "not known and not known" in text and "torch ?" in text
+
+
+@pytest.mark.parametrize("change", [{"per_class": {"happy": {}}}, {"top1": None}, {"split_note": 5}])
+def test_a_damaged_report_is_a_sentence(finished_run, change):
+    change_report(finished_run, lambda report: report.update(change))
+    with pytest.raises(RunError, match=r"'done' has a damaged report on val.*fer evaluate done"):
+        model_card(finished_run)
+
+
+def test_only_what_was_shipped_has_cards_of_its_members(store):
+    report = {"classes": [], "confusion_matrix": [], "per_class": {}, "n": 1, "loss": 1.0, "top1": 0.5, "macro_f1": 0.5}
+    write_run(store, "both", [{"epoch_seconds": 60.0}], members=["one", "two"], report=report)
+    text = model_card(store.get("both"))
+    assert "trainings took 1 minutes together." in text and "probabilities. Size not recorded." in text
+    assert "together; each has a card of its own." in model_card(dataclasses.replace(store.get("both"), shipped=True))
 
 
 def test_a_run_that_was_not_evaluated_has_no_card(make_run, store):

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -363,10 +364,26 @@ def test_predict_a_folder_into_a_table_and_annotated_pictures(ask, finished_run,
 
 
 def test_where_nothing_can_be_written_predict_says_so(ask, finished_run, tmp_path, picture):
-    code, _out, err = ask("predict", picture, "--csv", str(tmp_path / "gone" / "x.csv"))
-    assert code == 2 and "cannot be written" in err
+    path = tmp_path / "gone" / "x.csv"
+    code, _out, err = ask("predict", picture, "--csv", str(path))
+    assert code == 2 and err == f"{path} cannot be written: No such file or directory. Choose another place.\n"
     code, _out, err = ask("predict", picture, "--annotate", picture)
     assert code == 2 and "cannot be made" in err
+    code, _out, err = ask("predict", picture, "--csv", str(tmp_path))
+    assert code == 2 and err == f"{tmp_path} cannot be written: Is a directory. Choose another place.\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with a name")
+def test_a_pipe_is_written_into_and_not_replaced(ask, finished_run, tmp_path):
+    pipe, heard = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+    reader.start()
+    code, _out, err = ask("runs", "card", "done", "--out", str(pipe))
+    assert code == 0, err
+    assert pipe.is_fifo()
+    reader.join(10)
+    assert heard and heard[0].startswith("# Model card: done")
 
 
 def test_no_face_is_no_error(ask, finished_run, picture):

@@ -3,6 +3,8 @@ training face of a training face is itself."""
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,27 @@ def test_explaining_leaves_the_network_as_it_was(scorer, tiny):
         explain(scorer, crop, 0, method)
     assert np.array_equal(before, scorer.logits(torch.from_numpy(crop[None])))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in scorer.checkpoints[0].model.modules())
+
+
+def test_another_session_that_asks_the_network_meanwhile_changes_nothing(scorer, tiny):
+    checkpoint, crop, mine = scorer.checkpoints[0], tiny.images[150], threading.get_ident()
+    rows = np.arange(60)
+    alone = features(checkpoint, tiny.images[rows]), {m: explain(scorer, crop, 3, m) for m in METHODS}
+    intruded = []
+
+    def intrude(_module, _inputs) -> None:
+        """Somebody else's pass through the same network, whole, before that of this thread goes on."""
+        if threading.get_ident() == mine:
+            other = threading.Thread(target=lambda: intruded.append(scorer.logits(torch.from_numpy(crop[None]))))
+            other.start()
+            other.join()
+
+    next(checkpoint.model.children()).register_forward_pre_hook(intrude)
+    np.testing.assert_allclose(features(checkpoint, tiny.images[rows]), alone[0], atol=1e-5)
+    assert len(Neighbours(checkpoint, tiny.images, rows).closest(crop, 60)) == 60
+    for method in METHODS:
+        np.testing.assert_allclose(explain(scorer, crop, 3, method), alone[1][method], atol=1e-3, err_msg=method)
+    assert len(intruded) > 3
 
 
 def test_an_ensembles_map_is_the_mean_of_its_members(tiny):

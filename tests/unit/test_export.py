@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import sys
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -66,6 +68,18 @@ def need(package: str) -> None:
         pytest.fail(missing) if os.environ.get("FER_REQUIRE_EXPORT") else pytest.skip(missing)
 
 
+def test_mlflow_is_told_when_a_run_ended(store, finished_run, make_run, tmp_path, monkeypatch):
+    """By a stand-in for the package, which need not be there."""
+    make_run("waits")
+    client, entities = MagicMock(), MagicMock()
+    monkeypatch.setattr(exporting, "require", lambda _kind: None)
+    monkeypatch.setitem(sys.modules, "mlflow", MagicMock(MlflowClient=lambda **_k: client))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    export(store, ["done", "waits"], "mlflow", tmp_path / "ml")
+    ends = [call.kwargs["end_time"] for call in client.set_terminated.call_args_list]
+    assert ends == [int(1000 * finished_run.status["finished"]), None]
+
+
 @pytest.mark.slow
 def test_tensorboard_opens_curves_and_settings(store, finished_run, tmp_path):
     need("tensorboard")
@@ -96,6 +110,7 @@ def test_mlflow_opens_curves_and_settings(store, finished_run, tmp_path):
     experiment = client.get_experiment_by_name("FER Lab")
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.run_name, run.info.status) == ("The good one", "FINISHED")
+    assert run.info.end_time == int(1000 * finished_run.status["finished"])
     assert run.data.params == {k: str(v) for k, v in flatten(finished_run.config).items()}
     for name in exporting.METRICS:
         points = client.get_metric_history(run.info.run_id, name)

@@ -109,6 +109,30 @@ def test_a_file_that_is_no_yunet_is_a_sentence(astronaut: np.ndarray, tmp_path, 
     monkeypatch.setenv("FER_YUNET", str(tmp_path / "bad.onnx"))
     with pytest.raises(ConfigError, match="cannot read as a YuNet network"):
         find_faces(astronaut)
+    (tmp_path / "other.onnx").write_bytes(another_network())
+    monkeypatch.setenv("FER_YUNET", str(tmp_path / "other.onnx"))
+    with pytest.raises(ConfigError, match="cannot read as a YuNet network"):
+        find_faces(astronaut)
+
+
+def another_network() -> bytes:
+    """An ONNX file of one Relu on 3 channels of 320 x 320, written out as its format (protobuf) has it."""
+
+    def field(number: int, value: int | bytes) -> bytes:
+        if isinstance(value, int):
+            return varint(number << 3) + varint(value)
+        return varint(number << 3 | 2) + varint(len(value)) + value
+
+    def varint(n: int) -> bytes:
+        return bytes([n & 127 | 128]) + varint(n >> 7) if n > 127 else bytes([n])
+
+    def tensor(name: bytes) -> bytes:
+        shape = b"".join(field(1, field(1, size)) for size in (1, 3, 320, 320))
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
+
+    node = field(1, b"x") + field(2, b"y") + field(4, b"Relu")
+    graph = field(1, node) + field(2, b"g") + field(11, tensor(b"x")) + field(12, tensor(b"y"))
+    return field(1, 8) + field(7, graph) + field(8, field(1, b"") + field(2, 13))
 
 
 def test_what_a_yunet_says_becomes_squares_in_the_photos_pixels(monkeypatch: pytest.MonkeyPatch):

@@ -64,6 +64,21 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped():
     assert np.asarray(image).tolist() == [[0, 1, 128, 255, 1]]
 
 
+def tiff_of_12_bits(values: list[int]) -> bytes:
+    """A TIFF of one row of grey pixels of 12 bits, which Pillow reads and does not write."""
+    bits = "".join(f"{v:012b}" for v in values)
+    bits += "0" * (-len(bits) % 16)
+    pixels = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
+    tags = {256: len(values), 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(pixels)}
+    head = b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags))
+    return head + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()) + bytes(4)
+
+
+def test_twelve_bit_grey_is_as_bright_as_it_was():
+    image = read_image(tiff_of_12_bits([4095, 4095, 2048, 0, 16, 8]))
+    assert np.asarray(image).tolist() == [[255, 255, 128, 0, 1, 0]]
+
+
 def test_sixteen_bit_big_endian_tiff_and_integers_are_scaled_alike():
     values = np.array([[0, 257 * 10, 65535]])
     tiff = encode(Image.frombytes("I;16B", (3, 1), values.astype(">u2").tobytes()), "TIFF")

@@ -38,11 +38,21 @@ def test_pictures_come_out_in_order_and_other_files_are_passed_over(method):
     assert read_photo(found[0].content, found[0].name).shape == (20, 20)
 
 
+def test_equal_names_in_different_folders_are_told_apart():
+    found = unzip(pack({"a/1.png": png(1), "b/1.png": png(2), "b/2.png": png(3)}), "a.zip")
+    assert [(p.name, p.content) for p in found] == [("a/1.png", png(1)), ("b/1.png", png(2)), ("2.png", png(3))]
+
+
+def test_an_entry_without_a_name_is_passed_over():
+    content = pack({"a.png": png(), "X.png": b"1"}).replace(b"X.png", b"\0.png")
+    assert [p.name for p in unzip(content, "a.zip")] == ["a.png"]
+
+
 def test_a_name_in_a_zip_is_never_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["../../evil.png", "/etc/evil.png", "C:\\temp\\evil.png", "a/../../evil.png"]
     found = unzip(pack({n: png() for n in names}), "a.zip")
-    assert [p.name for p in found] == ["evil.png"] * 4
+    assert [p.name for p in found] == ["evil.png", "etc/evil.png", "C:/temp/evil.png", "a/evil.png"]
     assert list(tmp_path.rglob("*")) == []
 
 

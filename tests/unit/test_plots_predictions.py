@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer.data.dataset import CLASSES
-from fer.plots.predictions import bars_alt, board, boxed, enlarged, looks, probability_bars
+from fer.plots.predictions import annotated, bars_alt, board, boxed, enlarged, looks, probability_bars
 
 PROBS = {"angry": 0.1, "happy": 0.8996, "sad": 0.0005}
 
@@ -65,10 +65,14 @@ def test_the_photo_is_not_changed_and_a_whole_face_gets_no_box() -> None:
     assert (photo == 90).all()
 
 
-@pytest.mark.parametrize("box", [(0, 0, 3, 3), (390, 290, 10, 10), (0, 0, 400, 299)])
-def test_boxes_at_the_edge_and_tiny_ones_are_drawn(box: tuple[int, int, int, int]) -> None:
-    view = np.asarray(boxed(np.zeros((300, 400, 3), dtype=np.uint8), [box]))
-    assert view.any()
+@pytest.mark.parametrize("scale", [1, 10])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 3, 3), (390, 290, 10, 10), (0, 0, 400, 299), (10, 10, 1, 1), (10, 10, 2, 1), (17, 13, 1, 30)]
+)
+def test_boxes_at_the_edge_and_tiny_ones_are_drawn(box: tuple[int, int, int, int], scale: int) -> None:
+    photo = np.zeros((300 * scale, 400 * scale, 3), dtype=np.uint8)
+    assert np.asarray(boxed(photo, [box])).any()
+    assert annotated(photo, [box], [("happy", False)])
 
 
 def test_an_enlarged_crop_shows_its_own_pixels() -> None:

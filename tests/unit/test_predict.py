@@ -148,6 +148,36 @@ def test_precision_is_that_of_the_report(predictor, finished_run):
     assert predictor.precision("contempt") is None
 
 
+def test_the_precision_of_a_label_that_was_never_said_is_not_known(predictor, finished_run):
+    path = finished_run.path / "report.json"
+    content = json.loads(path.read_text())
+    report = content["reports"][finished_run.fingerprint]["val"]
+    for row in report["confusion_matrix"]:
+        row[2] = 0
+    report["per_class"][CLASSES[2]]["precision"] = 0.0
+    path.write_text(json.dumps(content))
+    assert predictor.report and predictor.precision(CLASSES[2]) is None
+    assert predictor.precision(CLASSES[3]) == report["per_class"][CLASSES[3]]["precision"]
+
+
+@pytest.mark.parametrize("per_class", [None, [1], {"happy": {"prec": 1}}, {"happy": {"precision": "high"}}])
+def test_a_damaged_report_has_no_precision(predictor, finished_run, per_class):
+    path = finished_run.path / "report.json"
+    content = json.loads(path.read_text())
+    content["reports"][finished_run.fingerprint]["val"]["per_class"] = per_class
+    path.write_text(json.dumps(content))
+    assert predictor.report is None and predictor.precision("happy") is None
+
+
+def test_a_rule_of_one_look_is_told_from_one_of_ten_views(finished_run, store):
+    assert Predictor("done", store).rule_fits
+    lent = Predictor("done", store, tta=True)
+    assert lent.rule and not lent.rule_fits and not lent.report["tta"]
+    evaluate_run(store, "done", tta=True, device="cpu")
+    own = Predictor("done", store, tta=True)
+    assert own.rule_fits and own.report["tta"]
+
+
 def test_folders_and_patterns_are_the_pictures_in_them(tmp_path):
     for name in ("b.png", "a.JPG", "notes.txt", "[x].png"):
         (tmp_path / name).write_bytes(b"x")
@@ -159,6 +189,24 @@ def test_folders_and_patterns_are_the_pictures_in_them(tmp_path):
     for nothing in (str(tmp_path / "deep"), str(tmp_path / "*.webp")):
         with pytest.raises(ImageError, match="holds no picture|No file matches"):
             picture_paths([nothing])
+
+
+def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(ImageError, match=rf"^'{tmp_path}' cannot be read: Permission denied\.$"):
+        picture_paths([str(tmp_path)])
+
+
+def test_a_shipped_run_without_weights_does_not_promise_any(store, finished_run):
+    (finished_run.path / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="The run saves them after its first epoch"):
+        Predictor("done", store)
+    (store.root / "shipped.json").write_text('["done"]')
+    with pytest.raises(CheckpointError, match=r"'done' came with the project, without its weights.*--recipe baseline"):
+        Predictor("done", store)
 
 
 def test_runs_that_cannot_be_asked_say_why(store, make_run, finished_run):

@@ -445,7 +445,7 @@ def _row(run: Run) -> dict[str, object]:
         "recipe": run.recipe,
         "changes": own_changes(run),
         "data": f"{run.data_name} (synthetic)" if run.synthetic else run.data_name,
-        "seed": run.config.seed if run.config else None,
+        "seed": run.config.seed if run.config and not run.members else None,
         "created": time.strftime("%d %b %H:%M", time.localtime(run.created)) if run.created else "",
     }
 

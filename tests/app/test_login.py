@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from streamlit.runtime.secrets import Secrets
+from streamlit.runtime.secrets import secrets_singleton
 
 from fer import access, jobs
 from fer.config import Config
@@ -96,14 +96,15 @@ def test_who_is_listed_may_launch_and_who_is_not_may_look(open_page, a_store, lo
 
 
 @pytest.fixture
-def secrets_file(tmp_path, monkeypatch) -> Iterator[Path]:
+def secrets_file(tmp_path) -> Iterator[Path]:
     """A path at which Streamlit looks for its secrets, and nowhere else."""
     path = tmp_path / "secrets.toml"
     before = st.config.get_option("secrets.files")
     st.config.set_option("secrets.files", [str(path)])
-    monkeypatch.setattr(st, "secrets", Secrets())
+    secrets_singleton._reset()  # it keeps what it has read, for the whole process
     yield path
     st.config.set_option("secrets.files", before)
+    secrets_singleton._reset()
 
 
 @pytest.mark.parametrize("page", ["home", "runs"])
@@ -115,6 +116,7 @@ def test_a_secrets_file_that_cannot_be_read_lets_nobody_in(open_page, a_store, s
     assert not at.button
     assert "mine" not in said(at)
     secrets_file.unlink()
+    secrets_singleton._reset()
     assert "Resume" in [b.label for b in open_page("runs", run="mine").button]
 
 

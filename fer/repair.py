@@ -136,7 +136,8 @@ def _status(store: RunStore, run: Run) -> Iterator[Finding]:
         error = None if whole else "Its status was lost. Resume goes on from the last save."
         yield _new_status(store, run, "it is missing or damaged", state, error)
     elif run.state == "lost" and run.on_ray:
-        return  # the cluster may only be silent: the worker asks it again
+        cure = "the worker asks the cluster again; where that answers no more, resume the run here"
+        yield Finding(run.id, "status.json", "it says running, and nothing is heard of it", cure)
     elif run.state == "lost" and adoptable([run]):
         yield Finding(run.id, "status.json", "it says running, and nobody trains it", "the worker queues it again")
     elif run.state == "lost":

@@ -685,7 +685,9 @@ def test_a_disk_that_fills_up_at_any_file_fails_with_the_reason_and_the_save_bef
             lambda s, i, row: (refuse(s.folder(i) / "metrics.jsonl"), real_append(s, i, row)),
         )
         for module in (files, training):
-            patch.setattr(module, "write_atomic", lambda path, write: (refuse(path), real_write(path, write)))
+            patch.setattr(
+                module, "write_atomic", lambda path, write, **more: (refuse(path), real_write(path, write, **more))
+            )
         with pytest.raises(TrainingError, match="The disk is full. Free some space, then resume"):
             fit(store, "a")
     run = store.get("a")

@@ -86,7 +86,7 @@ def test_shipped_cards_are_those_of_the_store(shipped: list[Run]) -> None:
 
 def test_shipped_figures_are_those_of_the_store(shipped: list[Run]) -> None:
     trained = [r for r in shipped if not r.notes.archived and not r.members]
-    alone = ("strong", "strong-restart")
+    alone = ("strong", "strong-restart", "strong-restart-2")
     assert {g.key: g.n for g in groups(trained)} == {**dict.fromkeys(STUDY, 3), **dict.fromkeys(alone, 1)}
     for group in groups(trained):
         of = figures(group)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from fer.experiments import Group, best_top1, several
 from fer.plots.curves import short
+from fer.plots.evaluation import contrast
 from fer.plots.style import run_colours, styled
 
 _SPLIT_COLOURS = {"train": "#1f83c6", "val": "#e69f00", "test": "#009e73"}
@@ -27,7 +28,7 @@ def best_bars(found: Sequence[Group], *, dark: bool) -> go.Figure:
             text=[f"{top:.1f} % ({_reached(g)})  " for g, top in shown],
             textposition="inside",
             insidetextanchor="end",
-            textfont={"color": "#ffffff", "size": 14},
+            textfont={"color": [_text_on(c) for c in colours], "size": 14},
             customdata=[[escape(g.label), escape(g.runs[0].data_name)] for g, _ in shown],
             hovertemplate="%{customdata[0]}<br>best val top-1 %{x:.2f} %<br>data: %{customdata[1]}<extra></extra>",
         )
@@ -38,6 +39,11 @@ def best_bars(found: Sequence[Group], *, dark: bool) -> go.Figure:
     keys, names = [g.key for g, _ in shown], [escape(short(g.label)) for g, _ in shown]
     figure.update_yaxes(showgrid=False, tickvals=keys, ticktext=names, type="category")
     return figure
+
+
+def _text_on(colour: str) -> str:
+    """White, or black where white has less than 3 to 1 of contrast (WCAG 2.1)."""
+    return "#ffffff" if contrast("#ffffff", colour) >= 3 else "#000000"
 
 
 def _reached(group: Group) -> str:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from fer.plots.overview import _text_on
 from fer.plots.style import RECIPE_COLOURS, Mark, _oklab, marks, recipe_colour
 from fer.recipes import RECIPES, STUDY
 
@@ -81,3 +82,9 @@ def test_of_two_that_were_given_the_same_colour_one_gets_another() -> None:
 def test_more_runs_than_colours_still_have_marks() -> None:
     assert len(marks([(str(i), "cosine") for i in range(60)])) == 60
     assert len({m.colour for m in marks([(str(i), "cosine") for i in range(48)])}) == 48
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_figures_in_homes_bars_can_be_read(recipe: str) -> None:
+    for mark in marks([(f"s{i}", recipe) for i in range(6)]):
+        assert contrast(_text_on(mark.colour), mark.colour) >= 3

@@ -291,8 +291,8 @@ def assert_same_outcome(a: Run, b: Run) -> None:
 
 
 def test_a_run_saved_where_no_scaler_is_needed_goes_on_where_one_is(store, make_run, every_step, monkeypatch):
-    """From a CPU to a GPU without bf16, played here by fp16 on the CPU."""
-    make_run("a", **SETTINGS)
+    """From a CPU to a GPU without bf16, played here by fp16 on the CPU, which is slow: one epoch."""
+    make_run("a", **{**SETTINGS, "train__epochs": 1})
     fit(store, "a", Watcher(should_stop=StopAfter(2)))
     store.requeue("a")
     monkeypatch.setattr(training._Fit, "_runtime", lambda self, saved: Runtime(torch.device("cpu"), "fp16", 1))

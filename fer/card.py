@@ -44,12 +44,12 @@ def model_card(run: Run) -> str:
 
 def _what(run: Run) -> str:
     parameters, steps = run.model.get("num_params"), run.model.get("multiply_adds")
-    size = "size not recorded"
-    if parameters is not None and steps is not None:
-        size = f"{parameters:,} parameters and {steps / 1e6:,.1f} million multiply-adds a picture"
+    known = parameters is not None and steps is not None
+    size = f"{parameters:,} parameters and {steps / 1e6:,.1f} million multiply-adds a picture" if known else ""
     if run.members:
-        in_all = f"{size[0].upper()}{size[1:]}{'' if parameters is None or steps is None else ' in all'}"
+        in_all = f"{size} in all" if known else "Size not recorded"
         return f"An ensemble of {', '.join(f'`{m}`' for m in run.members)}: the mean of their calibrated probabilities. {in_all}."
+    size = size or "size not recorded"
     name = run.config.model.name if run.config else ""
     return f"The network `{name}`, recipe `{run.recipe}`, for grey face crops of 48x48 pixels: {size}."
 

@@ -932,8 +932,9 @@ def _config(recipe: str, dataset: str | None, settings: list[str] | None, seed: 
     if seed is not None:
         changes["seed"] = seed
     config = with_settings(get_recipe(recipe).config(), changes)
+    values = flatten(config)
     for path in changes:
-        if reason := unused(path, flatten(config)):
+        if reason := unused(path, values):
             print(f"note: {reason}", file=sys.stderr)
     return config
 

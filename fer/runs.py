@@ -231,6 +231,22 @@ class Run:
         return "imported" in self.status and bool(self.metrics) and not os.path.isfile(f"{self.path}/resume.pt")
 
     @property
+    def not_resumed(self) -> str:
+        """Why it cannot be resumed, in a sentence; '' where it can."""
+        if self.state not in RESUMABLE:
+            return f"Run '{self.id}' is {self.state}; only a {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]} run can be resumed."
+        if self.shipped:
+            return f"Run '{self.id}' came with the project and keeps no state to resume from. Clone it instead."
+        if self.members:
+            return (
+                f"'{self.id}' is an ensemble whose making was broken off; there is no training to resume. Delete it, "
+                f"and make it again of {', '.join(self.members)}."
+            )
+        if self.stayed_behind:
+            return f"Run '{self.id}' was imported without what it needs to go on, so resuming would throw away its {len(self.metrics)} epochs. {INSTEAD}"
+        return ""
+
+    @property
     def created(self) -> float:
         return float(self.record.get("created") or 0.0)
 
@@ -626,21 +642,8 @@ class RunStore:
         Raises RunError for any other state.
         """
         run = self.get(run_id)
-        if run.state not in RESUMABLE:
-            raise RunError(
-                f"Run '{run_id}' is {run.state}; only a {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]} run can be resumed."
-            )
-        if run.shipped:
-            raise RunError(f"Run '{run_id}' came with the project and keeps no state to resume from. Clone it instead.")
-        if run.members:
-            raise RunError(
-                f"'{run_id}' is an ensemble whose making was broken off; there is no training to resume. Delete it, "
-                f"and make it again of {', '.join(run.members)}."
-            )
-        if run.stayed_behind:
-            raise RunError(
-                f"Run '{run_id}' was imported without what it needs to go on, so resuming would throw away its {len(run.metrics)} epochs. {INSTEAD}"
-            )
+        if run.not_resumed:
+            raise RunError(run.not_resumed)
         with self._writing(), hold(run.path / "run.lock"):
             (run.path / "stop").unlink(missing_ok=True)
             self._check_unchanged(run)
@@ -975,9 +978,8 @@ def _parse_record(content: bytes) -> tuple[Mapping[str, Any], Config | None, str
     if not isinstance(record, dict):
         return {}, None, "config.json is damaged"
     kinds = (("schema", None, int), ("data", {}, dict), ("created", 0.0, int | float))
-    if not all(isinstance(record.get(key, missing), kind) for key, missing, kind in kinds):
-        return {}, None, "config.json is damaged"
-    if not 0 <= record.get("created", 0.0) < _LAST_SECOND:
+    are_right = all(isinstance(record.get(key, missing), kind) for key, missing, kind in kinds)
+    if not are_right or not 0 <= record.get("created", 0.0) < _LAST_SECOND:
         return {}, None, "config.json is damaged"
     if record["schema"] > SCHEMA:
         return (

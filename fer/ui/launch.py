@@ -94,7 +94,7 @@ def time_arguments(config: Config) -> tuple[str, ...]:
 
 
 def seconds_of(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> tuple[float, float, float] | None:
-    """Shortest and longest epoch, and all runs together as the queue trains them, in seconds; None where nothing fitting was measured.
+    """Shortest and longest epoch and the sum of all runs, in seconds; None where nothing fitting was measured.
 
     A run whose own steps were not timed counts like the mean of those that were.
     """
@@ -108,7 +108,7 @@ def seconds_of(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> t
         epoch, frozen = known.get(key, mean), min(config.train.freeze_epochs, config.train.epochs)
         saved = epoch - measured.get(key, {}).get("frozen_epoch_seconds", epoch)
         total += epoch * config.train.epochs - saved * frozen
-    return min(known.values()), max(known.values()), total / _at_a_time(len(plan))
+    return min(known.values()), max(known.values()), total
 
 
 def _at_a_time(n: int) -> int:
@@ -364,8 +364,8 @@ def _time_text(plan: Plan, known: tuple[float, float, float] | None) -> str:
     )
     if len(plan) == 1:
         return f"About **{epoch}** an epoch, **{duration(total)}** in all."
-    each = total * _at_a_time(len(plan)) / len(plan)
-    return f"About **{epoch}** an epoch, **{duration(each)}** a run, **{duration(total)}** for all {len(plan)}."
+    in_all = total / _at_a_time(len(plan))
+    return f"About **{epoch}** an epoch, **{duration(total / len(plan))}** a run, **{duration(in_all)}** for all {len(plan)}."
 
 
 def _measure(state: TrainState, plan: Plan) -> None:

@@ -271,7 +271,7 @@ def _actions(store: RunStore, run: Run) -> None:
         if changes and run.submission and run.state in ACTIVE:
             _stop_all(store, run)
         imported = run.state in RESUMABLE and run.stayed_behind
-        if changes and run.state in RESUMABLE and not run.shipped and not run.members and not imported:
+        if changes and not run.not_resumed:
             _button(
                 run,
                 "Resume",

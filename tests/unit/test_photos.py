@@ -90,7 +90,11 @@ def test_a_locked_picture_is_said_to_be_locked():
     assert "password" in unzip(bytes(content), "a.zip")[0].error
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"text", pack({"a.png": png()})[:60]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04 nothing", b"text", pack({"a.png": png()})[:60]],
+    ids=["empty", "signature", "text", "cut"],  # a zip holds the time of its making: no name for a test
+)
 def test_what_is_no_zip_is_a_sentence(content):
     with pytest.raises(ImageError, match="damaged or no zip"):
         unzip(content, "a\n.zip")

@@ -19,7 +19,7 @@ from fer.verdicts import SavedLogits
 @dataclass(frozen=True)
 class Answer:
     """What a network says of one picture. place: its index in the saved logits; true, predicted: class indices;
-    confidence: the probability of what it said, true_probability: of the label, 0 to 1."""
+    confidence: the probability of what it said, true_probability: of the label, calibrated, 0 to 1."""
 
     place: int
     true: int
@@ -30,7 +30,7 @@ class Answer:
 
 def answers(saved: SavedLogits, places: np.ndarray) -> list[Answer]:
     """What the network says of the pictures at these places (n,), in that order."""
-    probs = softmax(saved.logits[places]) if len(places) else np.empty((0, 1))
+    probs = softmax(saved.logits[places], saved.temperature) if len(places) else np.empty((0, 1))
     return [
         Answer(int(place), int(true), int(row.argmax()), float(row.max()), float(row[true]))
         for place, true, row in zip(places, saved.labels[places], probs, strict=True)
@@ -70,7 +70,7 @@ def wrong_for_all(saved: Sequence[SavedLogits]) -> Shared:
         matched[here], theirs[here] = True, ~other.right[there]
         known, wrong = known & matched, wrong & theirs
     places = np.flatnonzero(known & wrong)
-    sure = softmax(first.logits[places]).max(axis=1) if len(places) else np.empty(0)
+    sure = softmax(first.logits[places], first.temperature).max(axis=1) if len(places) else np.empty(0)
     return Shared(int(known.sum()), places[np.argsort(-sure, kind="stable")])
 
 

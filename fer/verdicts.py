@@ -63,11 +63,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SavedLogits:
-    """What `logits-<split>.npz` holds: logits (N, classes) float, labels (N,) int, hashes (N,) uint64."""
+    """What `logits-<split>.npz` holds: logits (N, classes) float, labels (N,) int, hashes (N,) uint64. temperature: the run's,
+    by which its logits are divided wherever probabilities are shown."""
 
     logits: np.ndarray
     labels: np.ndarray
     hashes: np.ndarray
+    temperature: float = 1.0
 
     @property
     def right(self) -> np.ndarray:
@@ -81,7 +83,7 @@ def read_logits(run: Run, split: str = "val") -> SavedLogits:
     again = f"Write them with: python -m fer evaluate {run.id} --split {split}"
     try:
         with np.load(path, allow_pickle=False) as file:
-            saved = SavedLogits(file["logits"], file["labels"], file["hashes"])
+            saved = SavedLogits(file["logits"], file["labels"], file["hashes"], run.temperature())
     except FileNotFoundError:
         raise RunError(f"{run.name} has no saved predictions on {split}. {again}") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -453,6 +453,8 @@ def _gallery(
                 f"Pictures shown, of {len(found):,}", _PICTURES_SHOWN, default=most, required=True, key=f"most-{key}"
             )
         csv_button(_answer_rows(found, saved, classes), f"fer-lab-{key}-{run.id}", key=f"csv-{key}")
+    if saved.temperature != 1:
+        st.caption(f"Probabilities after temperature scaling, at the run's {saved.temperature:.2f}.")
     images = _pictures(run, saved.hashes[[a.place for a in found[:most]]], choice)
     if images:
         st.html(_gallery_html(found[:most], saved, images, classes))

@@ -13,6 +13,7 @@ from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.metrics import summarise
 from fer.ui.evaluate import confusion_sentences
+from fer.verdicts import read_logits
 from tests.app.conftest import said, set_record
 from tests.conftest import draw_blobs
 
@@ -282,6 +283,19 @@ def test_a_chosen_cell_shows_its_pictures_and_a_tab_the_surest_mistakes(open_pag
     assert gallery.count("data:image/png;base64,") == 2
     mistakes = open_page("evaluate", run="other", tab="Surest mistakes")
     assert "other is wrong about 10 of 70 pictures" in said(mistakes)
+
+
+def test_the_probabilities_of_each_run_are_calibrated(open_page, second_run, store) -> None:
+    path = second_run.path / "report.json"
+    content = json.loads(path.read_text())
+    content["reports"][second_run.fingerprint]["val"]["calibration"]["temperature"] = 4.0
+    path.write_text(json.dumps(content))
+    assert read_logits(store.get("done")).temperature == store.get("done").temperature() != 4
+    at = open_page("evaluate", run="other", tab="Surest mistakes", **{"with": "done"})
+    assert "other is wrong about 10 of 70 pictures, and at least 90 % sure of itself in 0 of them" in said(at)
+    gallery = next(e.proto.body for e in at.get("html") if "fer-gallery" in e.proto.body)
+    assert gallery.count("31.2 %<br>") == 10  # e / (e + 6); as trained it was 90.1 %
+    assert "Probabilities after temperature scaling, at the run's 4.00." in said(at)
 
 
 def test_the_chosen_cell_is_in_the_address(open_page, second_run) -> None:

@@ -1,5 +1,7 @@
 """Mistakes picture by picture: the surest first, those of all networks, and the pictures found by their hashes."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from fer.data.dataset import picture_hashes
@@ -24,6 +26,22 @@ def test_mistakes_come_with_the_surest_first_and_say_what_the_label_got() -> Non
     assert np.isclose(worst.confidence, np.exp(5) / (np.exp(5) + 2))
     assert np.isclose(worst.true_probability, 1 / (np.exp(5) + 2))
     assert len(confident_mistakes(saved([0, 0, 1, 2, 1], [1, 2, 5, 3, 4]), most=1)) == 1
+
+
+def test_probabilities_are_those_at_the_runs_temperature() -> None:
+    calibrated = replace(saved([0, 0, 1, 2, 1], [1, 2, 5, 3, 4]), temperature=2.0)
+    worst = confident_mistakes(calibrated)[0]
+    assert np.isclose(worst.confidence, np.exp(2.5) / (np.exp(2.5) + 2))
+    assert np.isclose(worst.true_probability, 1 / (np.exp(2.5) + 2))
+    assert in_cell(calibrated, 2, 1) == [worst]
+
+
+def test_what_all_get_wrong_begins_with_what_is_surest_at_the_first_ones_temperature() -> None:
+    logits = np.array([[0.0, 8.0, 6.5], [4.0, 3.0, -9.0]])  # the first loses less to a third class when divided
+    labels, hashes = np.array([0, 1]), np.arange(2, dtype=np.uint64)
+    plain = SavedLogits(logits, labels, hashes)
+    order = [wrong_for_all([replace(plain, temperature=t)]).wrong.tolist() for t in (1.0, 8.0)]
+    assert order == [[0, 1], [1, 0]]
 
 
 def test_a_network_that_is_always_right_has_no_mistakes() -> None:

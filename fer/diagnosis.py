@@ -14,7 +14,8 @@
     odd-loss        val loss is lower than any mean cross entropy with that many wrong pictures can be
 
 Each finding carries its evidence in figures, and remedies: the changes of a recipe, or of one setting, that fit this run and
-are not made in it already. All but the last read `metrics.jsonl`; the two on classes read the report on val.
+are not made in it already, and never one that weakens what it has. All but the last read `metrics.jsonl`; the two on classes
+read the report on val.
 """
 
 from __future__ import annotations
@@ -103,16 +104,29 @@ _WHY = {
     "weighted-loss": "makes a mistake on a rare class cost more",
 }
 
+# Where a remedy's setting does more the larger it is, and where the smaller.
+_LARGER = (
+    "augment.flip", "augment.shift", "augment.rotate", "augment.scale", "augment.light", "augment.erase", "augment.mixup",
+    "model.dropout", "optim.weight_decay", "train.label_smoothing", "train.ema_decay", "schedule.warmup_epochs",
+)  # fmt: skip
+_SMALLER = ("model.width", "model.hidden_layers", "train.patience", "train.clip_norm")
+
 
 def _recipes(run: Run, *names: str) -> tuple[Remedy, ...]:
-    """The recipes of these names as changes to this run's config; without those that it has and those that do not fit it."""
-    remedies = []
+    """The recipes of these names as changes to this run's config; without what it has as much of or more, and what does not
+    fit it."""
+    assert run.config
+    now, remedies = flatten(run.config), []
     for name in names:
-        recipe = RECIPES.get(name)
-        remedy = recipe and _change(run, recipe.title, _WHY.get(name, recipe.summary), recipe.changes, recipe.name)
-        if remedy:
-            remedies.append(remedy)
-    return tuple(remedies)
+        if recipe := RECIPES.get(name):
+            changes = {path: value for path, value in recipe.changes.items() if not _weakens(path, now[path], value)}
+            remedies.append(_change(run, recipe.title, _WHY.get(name, recipe.summary), changes, recipe.name))
+    return _some(*remedies)
+
+
+def _weakens(path: str, now: Any, then: Any) -> bool:
+    """Whether a remedy's value would do less than the one that the run has; None is off."""
+    return now is not None and (path in _LARGER and then < now or path in _SMALLER and then > now)
 
 
 def _change(run: Run, title: str, why: str, changes: Mapping[str, Any], recipe: str = "") -> Remedy | None:

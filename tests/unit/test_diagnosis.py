@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fer.config import flatten
 from fer.diagnosis import Finding, diagnose, diagnose_together
 from fer.files import PROJECT_ROOT
 from fer.pretrained import check_weights
@@ -94,6 +95,39 @@ def test_remedies_that_a_run_has_already_are_not_offered(store: RunStore) -> Non
     assert by_recipe["weight-decay"].assignments == ["optim.weight_decay=0.0005"]
     assert by_recipe["weight-decay"].config(run).optim.weight_decay == 0.0005
     assert by_recipe["weight-decay"].config(run).model.dropout == 0.5
+
+
+OVERFITTED = rows(
+    train_loss=[1.5, 1.2, 0.9, 0.5, 0.13], val_loss=[1.4, 1.22, 1.5, 2.4, 3.40], train_top1=0.9, val_top1=0.5
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weaker"),
+    [
+        ({"recipe": "transfer-resnet18"}, {"weight-decay", "label-smoothing"}),
+        ({"recipe": "fast"}, {"weight-decay"}),
+        ({"recipe": "strong"}, {"weight-decay", "label-smoothing"}),
+        ({"model__dropout": 0.7}, {"dropout"}),
+        ({"model__width": 0.25, "augment__mixup": 0.4}, {"narrow", "mixup"}),
+        ({"train__patience": 3, "train__label_smoothing": 0.2}, {"early-stopping", "label-smoothing"}),
+    ],
+)
+def test_a_remedy_never_weakens_what_the_run_has(store: RunStore, settings: dict, weaker: set[str]) -> None:
+    run = write_run(store, "a", OVERFITTED, **settings)
+    assert run.config
+    offered = [r for f in diagnose(run) for r in f.remedies]
+    assert offered and not weaker & {r.recipe for r in offered}
+    now = flatten(run.config)
+    for path, value in (change for r in offered for change in r.changes.items()):
+        smaller = path in ("model.width", "model.hidden_layers", "train.patience")
+        assert now[path] is None or (value < now[path] if smaller else value > now[path]), path
+
+
+def test_what_a_preset_has_weaker_is_left_out_of_it(store: RunStore) -> None:
+    finding = found(write_run(store, "a", OVERFITTED, recipe="strong"), "overfitting")
+    assert finding
+    assert {r.recipe: r.assignments for r in finding.remedies}["augment"] == ["augment.erase=0.3"]  # its shift stays 4
 
 
 @pytest.mark.parametrize(("gap", "level"), [(0.05, None), (0.12, "note"), (0.4, "problem")])

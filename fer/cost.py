@@ -10,10 +10,10 @@ import torch
 
 from fer.config import Config
 from fer.data.dataset import load
-from fer.device import Runtime, device_name, keep_freed_memory, resolve, torch_threads
+from fer.device import Runtime, device_name, is_out_of_memory, keep_freed_memory, resolve, torch_threads
 from fer.errors import ConfigError
 from fer.evaluate import compute_logits
-from fer.train import Learner, is_out_of_memory
+from fer.train import Learner
 
 _WARM_STEPS = 2
 _PATIENCE = 3  # times the seconds asked for, to see three steps

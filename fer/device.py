@@ -77,6 +77,11 @@ def keep_freed_memory() -> None:
         set_option(_M_TOP_PAD, 64 * 2**20)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, or a GPU's, ran out."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def has_cpu_bf16() -> bool:
     """Whether the processor multiplies bf16 in hardware (AVX512-BF16 or AMX)."""
     capabilities = torch.cpu.get_capabilities()

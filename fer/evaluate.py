@@ -16,11 +16,12 @@ from torch import nn
 from fer.checkpoint import Checkpoint, load_checkpoint
 from fer.config import Config, with_settings
 from fer.data.dataset import Dataset, load, picture_hashes
-from fer.device import resolve, torch_threads
+from fer.device import is_out_of_memory, resolve, torch_threads
 from fer.errors import CheckpointError, DataError, NotAllowed, RunError
 from fer.files import write_atomic
 from fer.metrics import calibration, log_softmax, softmax, summarise
 from fer.models.inputs import Preprocess, seen_side
+from fer.models.transfer import Transfer
 from fer.runs import TTA, Run, RunStore
 from fer.selective import fit_rule
 from fer.views import views
@@ -32,12 +33,24 @@ _BATCH = {"cpu": 128, "cuda": 2048, "mps": 512}  # on a CPU, what the caches hol
 def compute_logits(model: nn.Module, preprocess: Preprocess, images: torch.Tensor) -> np.ndarray:
     """Logits (N, num_classes) float32 of images (N, 48, 48) uint8, which lie on the model's device.
 
-    The model is put into eval mode and stays there.
+    The model is put into eval mode and stays there. Where memory runs out, half as many pictures at a time are tried.
     """
     model.eval()
-    side = seen_side(model, images.shape[-1])
-    batches = [model(preprocess(batch[:, :side, :side])) for batch in images.split(_BATCH[images.device.type])]
-    return torch.cat(batches).float().cpu().numpy()
+    side, batch = seen_side(model, images.shape[-1]), min(_batch(model, images.device.type), max(1, len(images)))
+    while True:
+        try:
+            batches = [model(preprocess(part[:, :side, :side])) for part in images.split(batch)]
+            return torch.cat(batches).float().cpu().numpy()
+        except (RuntimeError, MemoryError) as error:
+            if batch == 1 or not is_out_of_memory(error):
+                raise
+        batch //= 2  # not in the except clause, whose exception holds the frames and what fills the memory
+
+
+def _batch(model: nn.Module, device: str) -> int:
+    """How many pictures to validate at a time; on a GPU fewer where the network enlarges them."""
+    enlarged = device != "cpu" and isinstance(model, Transfer)
+    return max(1, _BATCH[device] * 48**2 // model.resize.side**2) if enlarged else _BATCH[device]
 
 
 @dataclass(frozen=True)

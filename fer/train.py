@@ -28,7 +28,7 @@ from fer.augment import augment, mixup_draws, step_draws
 from fer.checkpoint import save_checkpoint
 from fer.config import Config
 from fer.data.dataset import Dataset, load
-from fer.device import Runtime, device_name, keep_freed_memory, resolve, torch_threads, versions
+from fer.device import Runtime, device_name, is_out_of_memory, keep_freed_memory, resolve, torch_threads, versions
 from fer.errors import CheckpointError, DataError, FerError, RunError, TrainingError
 from fer.evaluate import compute_logits, report_of
 from fer.files import write_atomic, write_json_atomic
@@ -686,11 +686,6 @@ def _reason(error: BaseException, run: Run) -> BaseException | str:
             f"A file of the run could not be written: {error}. Resume the run when the store can be written."
         )
     return f"{type(error).__name__}: {error}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory, or a GPU's, ran out."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _out_of_memory(error: BaseException, config: Config) -> TrainingError:

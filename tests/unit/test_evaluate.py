@@ -8,16 +8,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fer.checkpoint import halve, load_checkpoint
 from fer.data import dataset
 from fer.data.dataset import picture_hashes
 from fer.errors import CheckpointError, ConfigError, DataError, RunError
-from fer.evaluate import Scorer, compute_logits, evaluate_run
+from fer.evaluate import Scorer, _batch, compute_logits, evaluate_run
 from fer.files import write_json_atomic
 from fer.metrics import calibration, softmax
 from fer.models import build_model
 from fer.models.inputs import Preprocess
+from fer.models.transfer import Transfer
 from fer.train import fit
 from fer.views import views
 from tests.conftest import draw_blobs
@@ -46,6 +48,47 @@ def test_logits_do_not_depend_on_the_batch_or_on_the_mode_it_finds():
     assert (logits.shape, logits.dtype) == ((20, 7), np.float32)
     assert not model.training
     np.testing.assert_allclose(compute_logits(model, preprocess, images[3:5]), logits[3:5], rtol=1e-4, atol=1e-5)
+
+
+class Greedy(nn.Module):
+    """A network with room for so many pictures at a time, which notes how many it was asked about."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        super().__init__()
+        self.room, self.error, self.asked = room, error, []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(images))
+        if len(images) > self.room:
+            raise self.error
+        return images.mean(dim=3)[:, 0, :7]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_where_memory_runs_out_fewer_pictures_at_a_time_give_the_same(error):
+    images, preprocess = torch.from_numpy(draw_blobs().images[:70]), Preprocess.for_channels("grey")
+    greedy = Greedy(20, error)
+    logits = compute_logits(greedy, preprocess, images)
+    assert greedy.asked == [70, 35, 17, 17, 17, 17, 2]
+    assert np.array_equal(logits, compute_logits(Greedy(70, error), preprocess, images))
+    hopeless = Greedy(0, error)
+    with pytest.raises(type(error)):
+        compute_logits(hopeless, preprocess, images)
+    assert hopeless.asked == [70, 35, 17, 8, 4, 2, 1]
+
+
+def test_another_error_of_a_network_is_not_tried_again():
+    broken = Greedy(0, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        compute_logits(broken, Preprocess.for_channels("grey"), torch.zeros(8, 48, 48, dtype=torch.uint8))
+    assert broken.asked == [8]
+
+
+@pytest.mark.parametrize(("side", "at_a_time"), [(48, 2048), (96, 512), (224, 94), (384, 32)])
+def test_on_a_gpu_the_more_pictures_are_enlarged_the_fewer_at_a_time(side, at_a_time):
+    enlarging = Transfer(nn.Identity(), (), side, 3, 0.0, 7)
+    assert (_batch(enlarging, "cuda"), _batch(enlarging, "cpu")) == (at_a_time, 128)
+    assert (_batch(nn.Flatten(), "cuda"), _batch(nn.Flatten(), "mps")) == (2048, 512)
 
 
 def test_evaluating_again_agrees_with_the_training_to_the_last_digit(finished_run, store, tiny):

@@ -126,7 +126,7 @@ def _recipes(run: Run, *names: str) -> tuple[Remedy, ...]:
 
 def _weakens(path: str, now: Any, then: Any) -> bool:
     """Whether a remedy's value would do less than the one that the run has; None is off."""
-    return now is not None and (path in _LARGER and then < now or path in _SMALLER and then > now)
+    return now is not None and ((path in _LARGER and then < now) or (path in _SMALLER and then > now))
 
 
 def _change(run: Run, title: str, why: str, changes: Mapping[str, Any], recipe: str = "") -> Remedy | None:

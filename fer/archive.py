@@ -238,13 +238,16 @@ def _check(folder: Path, run_id: str) -> Run:
 def _check_members(store: RunStore, run_id: str, run: Run, imported: Mapping[str, Run]) -> None:
     """Raises RunError where the zip lacks a member of an ensemble and the run of that id here cannot be the one."""
     here = {m: store.get(m) for m in run.members if m not in imported and store.folder(m).exists()}
+    changed = run.changed_members() if here else []
     for member, found in here.items():
         why = ""
         if found.fingerprint != run.fingerprint:
             why = "it was trained on other data"
         elif found.model and _network_of_member(run, member) not in (None, _network(found)):
             why = "it has another network"
-        elif not _took_as_long(run, {**here, **imported}):
+        elif member in changed:
+            why = "it has other weights"
+        elif member not in run.made_of and not _took_as_long(run, {**here, **imported}):
             why = "it was trained at another time"
         if why:
             raise RunError(

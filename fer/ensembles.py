@@ -14,7 +14,7 @@ from fer.data.dataset import Dataset, load
 from fer.device import versions
 from fer.errors import DataError, RunError
 from fer.evaluate import report_of
-from fer.files import write_json_atomic
+from fer.files import sha256, write_json_atomic
 from fer.runs import ACTIVE, SCHEMA, Run, RunStore, hold
 
 
@@ -120,6 +120,7 @@ def _model(runs: Sequence[Run], num_classes: int) -> dict[str, Any]:
             "output_shape": [num_classes],
             "num_params": run.model.get("num_params", 0),
             "multiply_adds": run.model.get("multiply_adds", 0),
+            "weights": sha256(run.path / "best.safetensors"),  # see Run.made_of
         }
         for run in runs
     ]

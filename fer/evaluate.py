@@ -70,6 +70,11 @@ class Scorer:
         if not run.members:
             return cls((_load(run, device),), (1.0,), tta)
         members = [_member(run, name) for name in run.members]
+        if changed := run.changed_members():
+            raise RunError(
+                f"The ensemble '{run.id}' was made of other weights than these members have now: {', '.join(changed)}. So its figures "
+                f"are not of what would answer; make it again: python -m fer ensemble {' '.join(run.members)}"
+            )
         checkpoints = tuple(_load(m, device) for m in members)
         if len({c.classes for c in checkpoints}) > 1:
             raise RunError(f"The members of the ensemble '{run.id}' do not know the same classes. Make it anew.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -45,6 +46,12 @@ def write_bytes_atomic(path: Path, content: bytes | memoryview, *, outside: bool
 def write_json_atomic(path: Path, value: Any) -> None:
     """`write_atomic` for a JSON value; NaN and infinity are refused with ValueError, since JSON has none."""
     write_bytes_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def sha256(path: Path) -> str:
+    """What a file hashes to, 64 hexadecimal digits. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

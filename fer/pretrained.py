@@ -6,7 +6,6 @@ checkpoints hold all weights, and nothing here is asked again.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from fer.config import ModelConfig, used
 from fer.errors import CheckpointError
+from fer.files import sha256
 from fer.runs import ACTIVE, RunStore
 
 FOLDER = "https://download.pytorch.org/models/"
@@ -132,8 +132,7 @@ def weights_record(model: ModelConfig, store: RunStore) -> dict[str, str] | None
     if path is None:
         return None
     of = {"run": model.from_run} if model.from_run else {}
-    with open(path, "rb") as file:
-        return {**of, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {**of, "file": path.name, "sha256": sha256(path)}
 
 
 def _reach(network: str) -> None:

@@ -173,6 +173,13 @@ def _weights(run: Run) -> Iterator[Finding]:
                 f"it names members without weights here: {', '.join(gone)}",
                 "bring them back from the trash or a backup, or delete the ensemble",
             )
+        if changed := run.changed_members():
+            yield Finding(
+                run.id,
+                "config.json",
+                f"it was made of other weights than these members now have: {', '.join(changed)}",
+                "make the ensemble again",
+            )
     elif run.metrics and not run.record.get("without_weights") and not (run.path / "best.safetensors").exists():
         last = run.path / "last.safetensors"
         usable = run.best is run.last or (run.best and run.last and run.best["epoch"] == run.last["epoch"])

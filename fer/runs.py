@@ -37,7 +37,7 @@ import filelock
 from fer import access
 from fer.config import Config, read_config
 from fer.errors import FerError, RunBroken, RunBusy, RunError
-from fer.files import PROJECT_ROOT, sync_folder, write_bytes_atomic, write_json_atomic
+from fer.files import PROJECT_ROOT, sha256, sync_folder, write_bytes_atomic, write_json_atomic
 from fer.recipes import RECIPES, changes_from
 
 SCHEMA = 1
@@ -311,6 +311,19 @@ class Run:
         named = self.record.get("members")
         known = self.record.get("kind") == "ensemble" and isinstance(named, list)
         return tuple(m for m in named if isinstance(m, str) and _ID.fullmatch(m)) if known else ()
+
+    @property
+    def made_of(self) -> Mapping[str, str]:
+        """What the weights of an ensemble's members hashed to when it was made, `{member: sha256}`; empty where that was
+        not written down."""
+        layers = self.model.get("layers") if self.members else None
+        rows = [x for x in layers if isinstance(x, dict)] if isinstance(layers, list) else []
+        return {m: x["weights"] for m in self.members for x in rows if x.get("name") == m and "weights" in x}
+
+    def changed_members(self) -> list[str]:
+        """The members of an ensemble that are here and have other weights than those it was made of; reads the weights."""
+        here = ((m, digest, self.path.parent / m / "best.safetensors") for m, digest in self.made_of.items())
+        return [m for m, digest, path in here if path.is_file() and sha256(path) != digest]
 
     @property
     def has_weights(self) -> bool:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from fer.archive import FILES, pack, take_in
 from fer.cli import main
 from fer.errors import RunError
+from fer.files import sha256
 from fer.runs import RunStore, hold
 from fer.train import fit
 from tests.made_runs import write_run
@@ -131,6 +133,27 @@ def test_an_ensemble_is_not_given_another_run_for_its_member(store, elsewhere, t
     write_run(elsewhere, "one", [{"epoch_seconds": 10.0}], **same)
     assert take_in(elsewhere, tmp_path / "x.zip") == ["both", "two"]
     assert elsewhere.get("both").members == ("one", "two")
+
+
+def test_an_ensemble_that_names_the_weights_of_its_members_takes_no_other_run(store, elsewhere, tmp_path):
+    made_ensemble(store)
+    for run_id in ("one", "two"):
+        (store.root / run_id / "best.safetensors").write_bytes(run_id.encode())
+    path = store.root / "both" / "model.json"
+    model = json.loads(path.read_text())
+    for layer in model["layers"]:
+        layer["weights"] = sha256(store.root / layer["name"] / "best.safetensors")
+    path.write_text(json.dumps(model))
+    pack(store, ["both"], tmp_path / "x.zip")
+    for run_id in ("one", "two"):  # of members that began elsewhere, so that the seconds do not say it
+        write_run(elsewhere, run_id, [{"epoch_seconds": 1.0}], model={"num_params": 5, "multiply_adds": 7})
+        shutil.copy(store.root / run_id / "best.safetensors", elsewhere.root / run_id)
+    (elsewhere.root / "two" / "best.safetensors").write_bytes(b"else")
+    with pytest.raises(RunError, match="answers with a run 'two', which .* another: it has other weights"):
+        take_in(elsewhere, tmp_path / "x.zip")
+    shutil.copy(store.root / "two" / "best.safetensors", elsewhere.root / "two")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["both"]
+    assert elsewhere.get("both").made_of and elsewhere.get("both").changed_members() == []
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "running"])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from fer import train as training
 from fer.checkpoint import load_checkpoint
 from fer.ensembles import create_ensemble
 from fer.errors import DataError, RunError
 from fer.evaluate import compute_logits, evaluate_run
 from fer.metrics import softmax
 from fer.predict import Predictor
+from fer.repair import check_store
 from fer.runs import hold
-from fer.train import fit
+from fer.train import Watcher, fit
 
 
 @pytest.fixture
@@ -112,6 +115,38 @@ def test_a_member_that_is_gone_is_named(two, store):
     with pytest.raises(RunError, match="'both' needs its member 'other'"):
         Predictor("both", store)
     assert store.get("both").report("val") == made.report("val")
+
+
+def test_an_ensemble_does_not_answer_with_other_weights_than_it_was_made_of(finished_run, store, make_run, monkeypatch):
+    monkeypatch.setattr(training, "_REPORT_SECONDS", 0.0)
+    make_run("going", seed=2, train__epochs=4)
+    looks = iter(range(10_000))
+    fit(store, "going", Watcher(should_stop=lambda: next(looks) >= 8))
+    assert store.get("going").state == "stopped" and len(store.get("going").metrics) == 1
+    made = create_ensemble(store, ["done", "going"], "both", device="cpu")
+    Predictor("both", store)
+    store.requeue("going")
+    folder = fit(store, "going").path
+    shutil.copy(folder / "last.safetensors", folder / "best.safetensors")  # should no later epoch be better
+    said = r"'both' was made of other weights than these members have now: going\. .*fer ensemble done going"
+    for ask in (lambda: Predictor("both", store), lambda: evaluate_run(store, "both", device="cpu")):
+        with pytest.raises(RunError, match=said):
+            ask()
+    assert store.get("both").report("val") == made.report("val")
+    assert [(f.run, f.cure) for f in check_store(store) if f.run == "both"] == [("both", "make the ensemble again")]
+    create_ensemble(store, ["done", "going"], "again", device="cpu")
+    Predictor("again", store)
+
+
+def test_an_ensemble_of_before_that_names_no_weights_answers(two, store):
+    made = create_ensemble(store, ["done", "other"], "both", device="cpu")
+    assert set(made.made_of) == {"done", "other"} and made.changed_members() == []
+    model = json.loads((made.path / "model.json").read_text())
+    layers = [{k: v for k, v in layer.items() if k != "weights"} for layer in model["layers"]]
+    (made.path / "model.json").write_text(json.dumps({**model, "layers": layers}))
+    shutil.copy(store.root / "done" / "best.safetensors", store.root / "other" / "best.safetensors")
+    assert store.get("both").made_of == {}
+    Predictor("both", store)
 
 
 def test_with_views_an_ensemble_answers_the_same_before_and_after_its_members_are_evaluated_so(two, store):

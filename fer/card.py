@@ -108,8 +108,9 @@ def _training(run: Run) -> str:
     versions = versions if isinstance(versions, Mapping) else {}
     seconds = sum(row["epoch_seconds"] for row in run.metrics)
     if run.members:
+        origins = f", {_plain(run.origins_note)}" if run.origins_note else ""
         cards = "; each has a card of its own" if run.shipped else ""
-        return f"Its members' trainings took {seconds / 60:,.0f} minutes together{cards}."
+        return f"Its members' trainings took {seconds / 60:,.0f} minutes together{origins}{cards}."
     said = [
         f"{len(run.metrics)} epochs with seed {run.config.seed if run.config else 0} in {seconds / 60:,.0f} minutes on {_plain(str(status.get('device_name', 'a machine not recorded')))}, "
         f"threads: {status.get('threads', '?')}, {_plain(str(status.get('precision', '?')))}; torch {_plain(str(versions.get('torch', '?')))}, commit {_plain(str(status.get('git_commit')))}."

@@ -501,6 +501,8 @@ def ensemble(
         return
     print(f"{made.id}: {', '.join(made.members)}")
     print(f"val top-1 {best['val_top1']:.2%}, macro F1 {best['val_macro_f1']:.3f}, loss {best['val_loss']:.4f}")
+    origins = f", {made.origins_note}" if made.origins_note else ""
+    print(f"their trainings took {duration(best['epoch_seconds'])} together{origins}")
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

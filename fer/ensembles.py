@@ -1,7 +1,8 @@
 """Ensembles: chosen runs that answer together, with the mean of their calibrated probabilities.
 
 An ensemble is a run folder of `kind: ensemble` that names its members; the weights stay in theirs. Its one line of metrics
-says how it does on train and val as they are; its seconds are those of all its members' trainings together.
+says how it does on train and val as they are; its seconds are those of its members' trainings together, and of the trainings
+that those began from.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def _data(run: Run) -> Dataset:
 
 def _fill(store: RunStore, made: Run, runs: Sequence[Run], data: Dataset, device: str) -> None:
     write_json_atomic(made.path / "model.json", {"schema": SCHEMA, **_model(runs, len(data.classes))})
+    trained, missing = store.with_origins(runs)
     on_train, on_val = (report_of(made, data, split, device=device) for split in ("train", "val"))
     row = {
         "epoch": 1,
@@ -101,12 +103,14 @@ def _fill(store: RunStore, made: Run, runs: Sequence[Run], data: Dataset, device
         "val_loss": on_val["loss"],
         "val_top1": on_val["top1"],
         "val_macro_f1": on_val["macro_f1"],
-        "epoch_seconds": round(sum(float(row["epoch_seconds"]) for run in runs for row in run.metrics), 3),
+        "epoch_seconds": round(sum(float(row["epoch_seconds"]) for run in trained for row in run.metrics), 3),
     }
     (made.path / "logits-train.npz").unlink(missing_ok=True)
     store.append_metrics(made.id, row)
     store.save_report(made.id, data.fingerprint, "val", on_val)
     status = {**made.status, **versions(), "state": "finished", "finished": time.time(), "epoch": 1}
+    if origins := {**{run.id: True for run in trained if run.id not in made.members}, **dict.fromkeys(missing, False)}:
+        status["origins"] = origins
     store.write_status(made.id, {k: v for k, v in status.items() if k not in ("reserved", "schema")})
 
 

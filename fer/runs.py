@@ -313,6 +313,16 @@ class Run:
         return tuple(m for m in named if isinstance(m, str) and _ID.fullmatch(m)) if known else ()
 
     @property
+    def origins_note(self) -> str:
+        """Which trainings beside its members' an ensemble's seconds hold, and which they lack, in words; '' where neither."""
+        named = self.status.get("origins") if self.members else None
+        origins = named if isinstance(named, dict) else {}  # {run: whether it is in the seconds}
+        counted, missing = ([o for o, there in origins.items() if bool(there) is want] for want in (True, False))
+        parts = [f"including {', '.join(counted)}, which they began from"] * bool(counted)
+        parts += [f"without {', '.join(missing)}, which they began from and which was not in the store"] * bool(missing)
+        return ", ".join(parts)
+
+    @property
     def made_of(self) -> Mapping[str, str]:
         """What the weights of an ensemble's members hashed to when it was made, `{member: sha256}`; empty where that was
         not written down."""
@@ -498,6 +508,22 @@ class RunStore:
             shipped=run_id in shipped,
             problems=tuple(problems),
         )
+
+    def with_origins(self, runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+        """These runs and those whose weights they began from, and so on, each once; and the ids of those that are not here."""
+        found, missing = {run.id: run for run in runs}, []
+        waiting = list(found.values())
+        while waiting:
+            config = waiting.pop().config
+            origin = config and config.model.from_run
+            if not origin or origin in found or origin in missing:
+                continue
+            try:
+                found[origin] = self.get(origin)
+                waiting.append(found[origin])
+            except RunError:
+                missing.append(origin)
+        return list(found.values()), missing
 
     def held(self) -> list[str]:
         """The ids of the runs that a process trains at this moment."""

@@ -382,7 +382,8 @@ def _curves(run: Run) -> None:
         two.metric("Train top-1", percent(best["train_top1"]))
         three.metric("Networks together", len(run.members))
         four.metric("Their trainings", duration(best["epoch_seconds"]), help="The time of all of them together.")
-        st.markdown(f"The mean of the calibrated probabilities of {plain(', '.join(run.members))}.")
+        origins = f" The trainings are counted {plain(run.origins_note)}." if run.origins_note else ""
+        st.markdown(f"The mean of the calibrated probabilities of {plain(', '.join(run.members))}.{origins}")
         data_notes([run], remarks=True)
         return
     one.metric("Best val top-1", percent(best["val_top1"]), help=f"In epoch {best['epoch']}.")

@@ -81,6 +81,11 @@ def test_an_ensemble_shows_figures_of_its_own_and_no_epochs(open_page, add_run) 
         "Their trainings": "2 h 00 min",
     }
     assert "no settings of its own; those of a, b are theirs" in said(at)
+    assert "probabilities of a, b." in said(at) and "The trainings are counted" not in said(at)
+    store.write_status("both", {"state": "finished", "epoch": 1, "origins": {"c": True, "d": False}})
+    assert (
+        "The trainings are counted including c, which they began from, without d, which they began from and which was not in"
+    ) in said(open_page("runs", run="both"))
 
 
 def test_compare_is_linked_beside_the_baseline_where_there_is_one(open_page, add_run) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fer import train as training
+from fer.card import model_card
 from fer.checkpoint import load_checkpoint
 from fer.ensembles import create_ensemble
 from fer.errors import DataError, RunError
@@ -75,6 +76,27 @@ def test_an_ensemble_looks_like_a_run_to_everyone(two, store):
     again = evaluate_run(store, made.id, device="cpu")
     assert again == made.report("val")
     assert evaluate_run(store, made.id, tta=True, device="cpu")["n"] == 70
+
+
+def test_the_cost_of_an_ensemble_holds_the_trainings_that_its_members_began_from_each_once(two, store, make_run):
+    for run_id, origin in (("second", "done"), ("third", "second"), ("fourth", "second")):
+        make_run(run_id, model__from_run=origin, train__epochs=1)
+        fit(store, run_id)
+    made = create_ensemble(store, ["third", "fourth"], "late", device="cpu")
+    held = [store.get(i) for i in ("third", "fourth", "second", "done")]
+    assert made.best["epoch_seconds"] == pytest.approx(
+        sum(r["epoch_seconds"] for h in held for r in h.metrics), abs=1e-3
+    )
+    assert made.origins_note == "including second, done, which they began from"
+    both = create_ensemble(store, ["done", "second"], "both", device="cpu")
+    assert (both.origins_note, both.best["epoch_seconds"]) == (
+        "",
+        pytest.approx(sum(r["epoch_seconds"] for i in ("done", "second") for r in store.get(i).metrics), abs=1e-3),
+    )
+    store.delete("done")
+    gone = create_ensemble(store, ["third", "other"], "gone", device="cpu")
+    said = "including second, which they began from, without done, which they began from and which was not in the store"
+    assert gone.origins_note == said and f"minutes together, {said}." in model_card(gone)
 
 
 def test_an_ensemble_of_an_ensemble_takes_its_members_once(two, store):

@@ -285,8 +285,14 @@ def cost(
     size = f"{model['num_params']:,} parameters, {model['multiply_adds'] / 1e6:.1f} million multiply-adds a picture"
     print(". ".join(filter(None, (size, unseen(model)))))
     if measure:
+        seconds, frozen, first = answer["epoch_seconds"], config.frozen_epochs, ""
+        if frozen == config.train.epochs:
+            seconds = answer["frozen_epoch_seconds"]
+        elif frozen:
+            each = f"{answer['frozen_epoch_seconds']:.3g} s"
+            first = f", the first {frozen} epochs {each} each" if frozen > 1 else f", the first {each}"
         print(
-            f"about {answer['epoch_seconds']:.3g} s an epoch on {config.data.name}, {duration(answer['total_seconds'])} in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"
+            f"about {seconds:.3g} s an epoch on {config.data.name}{first}, {duration(answer['total_seconds'])} in all ({answer['device']}, {answer['precision']}, {answer['threads']} threads)"
         )
 
 

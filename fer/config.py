@@ -363,6 +363,11 @@ class Config(Section):
         return self
 
     @property
+    def frozen_epochs(self) -> int:
+        """In how many of its epochs, the first ones, only the last layer learns."""
+        return min(self.train.freeze_epochs, self.train.epochs)
+
+    @property
     def experiment(self) -> str:
         """12 hexadecimal digits shared by runs that differ in seed and `runtime` only."""
         content = self.model_dump(mode="json", exclude={"seed", "runtime"})

@@ -22,8 +22,8 @@ _PATIENCE = 3  # times the seconds asked for, to see three steps
 def estimate(config: Config, *, seconds: float = 1.5, sharing: int = 1) -> dict[str, Any]:
     """Seconds an epoch and in all, from about `seconds` of training steps on noise of the run's batch size.
 
-    Keys: epoch_seconds, total_seconds, images_per_sec (training), device, device_name, precision, threads; where epochs
-    begin with a frozen backbone, frozen_epoch_seconds too. The machine's other load counts, as it will in the run. Weights
+    Keys: epoch_seconds, total_seconds, images_per_sec (training), device, device_name, precision, threads; where the first
+    epochs have a frozen backbone, frozen_epoch_seconds too, while epoch_seconds is of one in which all learns. The machine's other load counts, as it will in the run. Weights
     that the run would begin from are not asked for. sharing: runs that may train at a time, which share the cores out.
     Raises DataError, DeviceError, and ConfigError where memory runs out.
     """
@@ -31,7 +31,7 @@ def estimate(config: Config, *, seconds: float = 1.5, sharing: int = 1) -> dict[
     num_train, num_val = len(data.indices("train")), len(data.indices("val"))
     runtime = resolve(config.runtime, sharing=sharing)
     batch = min(config.train.batch_size, num_train)
-    frozen = min(config.train.freeze_epochs, config.train.epochs)
+    frozen = config.frozen_epochs
     try:
         with torch_threads(runtime.threads):
             timed = {

@@ -53,7 +53,8 @@ _CLASSES = 7  # of the pictures on which a smaller batch is tried; what a step t
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. epoch: from 1; loss, top1: running means of this epoch; seconds_left: None before a speed is known."""
+    """Where a run stands. epoch: from 1; loss, top1: running means of this epoch; seconds_left: None before
+    a speed is known, and in frozen epochs that others follow."""
 
     epoch: int
     epochs: int
@@ -520,6 +521,7 @@ class _Fit:
         state, seen = self.state, min(self.state.step * self.config.train.batch_size, len(self.train_split))
         loss_sum, right = state.sums.tolist()
         left = len(self.train_split) * (self.config.train.epochs - state.epoch) - seen
+        quicker = state.epoch < self.config.frozen_epochs < self.config.train.epochs  # than the epochs that are left
         progress = Progress(
             state.epoch + 1,
             self.config.train.epochs,
@@ -528,7 +530,7 @@ class _Fit:
             loss_sum / seen,
             right / seen,
             images_per_sec,
-            left / images_per_sec,
+            None if quicker else left / images_per_sec,
         )
         self.watcher.on_progress(progress)
         self.status.update(

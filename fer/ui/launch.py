@@ -103,12 +103,26 @@ def seconds_of(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> t
     if not known or not set(_to_measure(plan)) <= set(known):
         return None
     mean = sum(known.values()) / len(known)
-    total = 0.0
+    total, usual = 0.0, []
     for key, (_, config) in zip(keys, plan, strict=True):
-        epoch, frozen = known.get(key, mean), min(config.train.freeze_epochs, config.train.epochs)
-        saved = epoch - measured.get(key, {}).get("frozen_epoch_seconds", epoch)
-        total += epoch * config.train.epochs - saved * frozen
-    return min(known.values()), max(known.values()), total
+        epoch, frozen = known.get(key, mean), config.frozen_epochs
+        first = measured.get(key, {}).get("frozen_epoch_seconds", epoch)
+        total += epoch * (config.train.epochs - frozen) + first * frozen
+        usual.append(first if frozen == config.train.epochs else epoch)
+    return min(usual), max(usual), total
+
+
+def _first_epochs(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -> str:
+    """How long the first epochs take where all runs begin with a backbone that stands still, and go on otherwise."""
+    found = {
+        (config.frozen_epochs, measured.get(time_arguments(config), {}).get("frozen_epoch_seconds"))
+        for _, config in plan
+        if config.frozen_epochs < config.train.epochs
+    }
+    n, seconds = found.pop() if len(found) == 1 else (0, None)
+    if not n or seconds is None:
+        return ""
+    return f", the first {n} epochs **{duration(seconds)}** each" if n > 1 else f", the first **{duration(seconds)}**"
 
 
 def _at_a_time(n: int) -> int:
@@ -329,7 +343,10 @@ def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) 
     free = free_bytes(store.root)
     known = seconds_of(plan, state.measured) if plan else None
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.markdown(f"{_time_text(plan, known)} Free disk: **{free / 1e9:,.1f} GB**.", width="stretch")
+        st.markdown(
+            f"{_time_text(plan, known, _first_epochs(plan, state.measured))} Free disk: **{free / 1e9:,.1f} GB**.",
+            width="stretch",
+        )
         asked = known is None and st.button(
             "Measure the time",
             icon=":material/timer:",
@@ -353,7 +370,7 @@ def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) 
         )
 
 
-def _time_text(plan: Plan, known: tuple[float, float, float] | None) -> str:
+def _time_text(plan: Plan, known: tuple[float, float, float] | None, first: str) -> str:
     if known is None:
         return "Time: not measured yet."
     shortest, longest, total = known
@@ -363,9 +380,9 @@ def _time_text(plan: Plan, known: tuple[float, float, float] | None) -> str:
         else f"{duration(shortest)} to {duration(longest)}"
     )
     if len(plan) == 1:
-        return f"About **{epoch}** an epoch, **{duration(total)}** in all."
+        return f"About **{epoch}** an epoch{first}, **{duration(total)}** in all."
     in_all = total / _at_a_time(len(plan))
-    return f"About **{epoch}** an epoch, **{duration(total / len(plan))}** a run, **{duration(in_all)}** for all {len(plan)}."
+    return f"About **{epoch}** an epoch{first}, **{duration(total / len(plan))}** a run, **{duration(in_all)}** for all {len(plan)}."
 
 
 def _measure(state: TrainState, plan: Plan) -> None:

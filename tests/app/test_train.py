@@ -292,7 +292,14 @@ def test_the_study_leaves_out_what_its_networks_do_not_use(store, tiny):
 def test_the_time_of_frozen_epochs_is_taken_off():
     config = with_settings(RECIPES["transfer-resnet18"].config(), {"train.epochs": 5, "train.freeze_epochs": 2})
     measured = {launch.time_arguments(config): {"epoch_seconds": 10.0, "frozen_epoch_seconds": 4.0}}
-    assert launch.seconds_of([("transfer-resnet18", config)], measured) == (10.0, 10.0, 38.0)
+    plan = [("transfer-resnet18", config)]
+    assert launch.seconds_of(plan, measured) == (10.0, 10.0, 38.0)
+    said = launch._time_text(plan, (10.0, 10.0, 38.0), launch._first_epochs(plan, measured))
+    assert said == "About **10 s** an epoch, the first 2 epochs **4.0 s** each, **38 s** in all."
+    frozen = [("transfer-resnet18", with_settings(config, {"train.epochs": 2}))]
+    assert launch.seconds_of(frozen, measured) == (4.0, 4.0, 8.0) and launch._first_epochs(frozen, measured) == ""
+    both = [*plan, ("transfer-resnet18", with_settings(config, {"train.freeze_epochs": 0}))]
+    assert launch._first_epochs(both, measured) == ""  # not of all of them
 
 
 def test_a_time_holds_for_runs_that_begin_elsewhere():

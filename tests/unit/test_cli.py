@@ -457,6 +457,22 @@ def test_cost_measures_or_only_counts(ask, ask_json, tiny):
     assert (measured["device"], measured["precision"], measured["threads"]) == ("cpu", "fp32", 1)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "frozen", "said"),
+    [
+        (1, 1, "about 20 s an epoch on sample, 20 s in all ("),
+        (12, 1, "about 60 s an epoch on sample, the first 20 s, 11 min in all ("),
+        (12, 3, "about 60 s an epoch on sample, the first 3 epochs 20 s each, 10 min in all ("),
+    ],
+)
+def test_the_cost_of_frozen_epochs_is_told_from_that_of_the_others(ask, monkeypatch, epochs, frozen, said):
+    answer = {"epoch_seconds": 60.0, "frozen_epoch_seconds": 20.0, "device": "cpu", "precision": "fp32", "threads": 1}
+    answer["total_seconds"] = 60.0 * (epochs - frozen) + 20.0 * frozen
+    monkeypatch.setattr("fer.cost.estimate", lambda *_, **__: answer)
+    settings = ("--set", f"train.epochs={epochs}", "--set", f"train.freeze_epochs={frozen}")
+    assert said in ask("cost", "--recipe", "transfer-resnet18", *settings)[1]
+
+
 def test_the_cost_of_a_queued_run_is_with_the_cores_that_it_gets(ask_json, tiny, monkeypatch):
     monkeypatch.setattr("fer.device.physical_cores", lambda: 6)
     monkeypatch.setenv("FER_MAX_RUNS", "3")

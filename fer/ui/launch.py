@@ -13,7 +13,7 @@ from fer.config import SETTINGS, Config, flatten, parse_assignments, with_settin
 from fer.errors import ConfigError, FerError
 from fer.experiments import duration
 from fer.jobs import MAX_GRID, free_bytes, grid, max_runs, seeds, submit
-from fer.pretrained import weights_note
+from fer.pretrained import PUBLISHED, weights_note
 from fer.recipes import RECIPES, STUDY, changes_from
 from fer.runs import ACTIVE, Run, RunStore
 from fer.ui.frame import plain
@@ -358,9 +358,12 @@ def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) 
         _measure(state, plan)
     if known:
         st.caption(_measured_where(state, plan))
-    if free < _LITTLE_DISK:
+    needed = _backbones_bytes(plan)
+    if free < max(_LITTLE_DISK, 2 * needed):  # a file is written beside the one whose place it takes
+        planned = f"What is planned needs about {needed / 1e9:,.1f} GB"
+        small = "A run of the study's networks needs about 10 MB, one of strong's 45"
         st.warning(
-            "The disk is nearly full. A run of the study's networks needs about 10 MB, one of the largest 600; delete old runs or free some space first.",
+            f"There is little room on the disk. {planned if needed else small}; delete old runs or free some space first.",
             icon=":material/hard_drive:",
         )
     waiting = sum(r.state in ACTIVE and not r.on_ray for r in runs)
@@ -368,6 +371,16 @@ def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) 
         st.caption(
             f":material/schedule: {waiting} run{'s are' if waiting > 1 else ' is'} running or queued and will be finished first."
         )
+
+
+def _backbones_bytes(plan: Plan) -> float:
+    """About what the runs of torchvision's networks will need: best and last weights, and those to go on from with what the
+    optimizer keeps, and their mean where there is one. The others are small beside these."""
+    return sum(
+        1e6 * PUBLISHED[c.model.name].megabytes * (4 + (c.optim.name != "sgd") + (c.train.ema_decay is not None))
+        for _, c in plan
+        if c.model.name in PUBLISHED
+    )
 
 
 def _time_text(plan: Plan, known: tuple[float, float, float] | None, first: str) -> str:

@@ -171,7 +171,7 @@ def _draw_network(model: dict[str, Any]) -> None:
     size.metric(
         "Weights on disk",
         f"{4 * model['num_params'] / 1e6:,.1f} MB",
-        help="32-bit floating point, once. A run keeps its best and its last weights and what it needs to go on: four to five times this.",
+        help="32-bit floating point, once. A run keeps its best and its last weights and what it needs to go on: four to six times this.",
     )
     if about := " ".join(filter(None, (model.get("description"), unseen(model)))):
         st.caption(plain(about))

@@ -289,6 +289,22 @@ def test_the_study_leaves_out_what_its_networks_do_not_use(store, tiny):
     assert {(r.config.train.freeze_epochs, r.config.train.label_smoothing) for r in runs} == {(0, 0.2)}
 
 
+def test_the_disk_must_hold_what_is_planned(monkeypatch, store, tiny):
+    def warned(free: float, **query: str) -> str:
+        monkeypatch.setattr(launch, "free_bytes", lambda _: free)
+        return " ".join(w.value for w in _open(**query).warning)
+
+    assert "needs about 10 MB" in warned(0.9e9) and "on the disk" not in warned(1.1e9)
+    backbone = {"recipe": "transfer-resnet18", "set": "model.name=alexnet"}
+    assert "What is planned needs about 1.2 GB" in warned(2.3e9, **backbone)
+    assert "on the disk" not in warned(2.4e9, **backbone)
+    config = with_settings(RECIPES["transfer-resnet18"].config(), {"model.name": "alexnet"})
+    assert launch._backbones_bytes([(None, config)] * 3) == pytest.approx(3 * 1.165e9)
+    mean = with_settings(config, {"train.ema_decay": 0.999})  # 6 times its 228 MB
+    assert launch._backbones_bytes([(None, mean)]) == pytest.approx(1.4e9, rel=0.01)
+    assert launch._backbones_bytes([("baseline", RECIPES["baseline"].config())]) == 0
+
+
 def test_the_time_of_frozen_epochs_is_taken_off():
     config = with_settings(RECIPES["transfer-resnet18"].config(), {"train.epochs": 5, "train.freeze_epochs": 2})
     measured = {launch.time_arguments(config): {"epoch_seconds": 10.0, "frozen_epoch_seconds": 4.0}}

@@ -162,12 +162,15 @@ def _grey(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _layers(model: nn.Module, inputs: torch.Tensor) -> list[nn.Module]:
-    """The last module that puts out maps of each size, from 4 pixels on."""
-    last: dict[tuple[int, ...], nn.Module] = {}
+    """The last module that puts out maps of each size, from 4 pixels on.
+
+    A face's maps are square; what is not holds its channels last, (N, H, W, C), as inside of ConvNeXt's blocks.
+    """
+    last: dict[int, nn.Module] = {}
 
     def seen(module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        if output.ndim == 4 and min(output.shape[2:]) >= 4:
-            last[tuple(output.shape[2:])] = module
+        if output.ndim == 4 and output.shape[2] == output.shape[3] >= 4:
+            last[output.shape[3]] = module
 
     handles = [m.register_forward_hook(seen) for m in model.modules()]
     try:

@@ -13,7 +13,7 @@ from benchmarks.ablations import table
 from fer.card import model_card
 from fer.experiments import figures, groups
 from fer.recipes import RECIPES, STUDY
-from fer.runs import TTA, Run, RunStore
+from fer.runs import TTA, Run, RunStore, by_merit
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -109,6 +109,22 @@ def test_the_shipped_ensembles_figures_are_those_of_the_store(shipped: list[Run]
     assert all(f"`{m}`" in text for m in ensemble.members)
     assert f"{100 * one['top1']:.2f} %, with ten views {100 * views['top1']:.2f} %" in text
     assert f"macro F1 {views['macro_f1']:.3f}, calibration error {views['calibration']['ece_after']:.3f}" in text
+
+
+def test_what_is_said_of_strong_is_so(shipped: list[Run]) -> None:
+    """Of what ships, better networks began from its weights; its shipped run was disturbed, so its minutes are said of it alone."""
+    scratch = by_merit(r for r in shipped if r.config and not r.config.model.begins_trained and not r.members)
+    assert scratch[0].recipe == "strong" != by_merit(shipped)[0].recipe
+    doc, text = " ".join(RECIPES["strong"].doc.split()), " ".join(README.split())
+    minutes = {r.id: round(sum(row["epoch_seconds"] for row in r.metrics) / 60) for r in shipped}
+    for words in (doc, text):
+        assert "the best recipe from scratch" in words and "best single network" not in words
+    assert f"84 s an epoch on 2 cores in bf16, {round(84 * 48 / 60, -1):.0f} minutes in all" in doc
+    assert "70 minutes in bf16 on 2 cores" in text
+    assert f"the run that comes with the project took {minutes['strong']} beside other work" in doc
+    assert (
+        f"{minutes['ensemble']} minutes together, beside other work (of these `strong`'s {minutes['strong']}," in text
+    )
 
 
 def test_the_table_of_ablations_is_that_of_the_store(shipped: list[Run]) -> None:

@@ -20,6 +20,13 @@ LABELS = (
     "labelled angry, ten later annotators saw anger in 46 %, of those labelled sad, sadness in 40 %. The pictures were "
     "collected from the web and do not represent any population."
 )
+UNKNOWN_LABELS = "How the labels of these pictures were made, and how far people agree with them, is not known here."
+DRAWN = "The faces are drawn, not photographed."
+
+
+def labels_note(run: Run) -> str:
+    """What is known of the labels that a run learned from."""
+    return DRAWN if run.synthetic else LABELS if run.fer2013 else UNKNOWN_LABELS
 
 
 def model_card(run: Run) -> str:
@@ -99,7 +106,7 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
         said.append(f"{twice} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
     if run.start_note:
         said.append(_plain(run.start_note))
-    said.append("The faces are drawn, not photographed." if run.synthetic else LABELS)
+    said.append(labels_note(run))
     return " ".join(said)
 
 

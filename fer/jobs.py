@@ -161,7 +161,12 @@ def _data_facts(config: Config, store: RunStore) -> dict[str, Any]:
     data = load(config.data.name).with_val_fraction(config.data.val_fraction)
     for split in ("train", "val"):
         data.indices(split)
-    facts = {"fingerprint": data.fingerprint, "synthetic": data.synthetic, "split_note": data.split_note}
+    facts = {
+        "fingerprint": data.fingerprint,
+        "synthetic": data.synthetic,
+        "fer2013": data.fer2013,
+        "split_note": data.split_note,
+    }
     if config.model.from_run:
         facts["start_note"] = _start_note(store.get(config.model.from_run), data.name, data.fingerprint)
     return facts

@@ -187,6 +187,12 @@ class Run:
         return bool(self.record.get("data", {}).get("synthetic"))
 
     @property
+    def fer2013(self) -> bool:
+        """Whether it was trained on FER2013; of runs of before, which did not write it down, by the name of their data set."""
+        noted = self.record.get("data", {}).get("fer2013")
+        return noted if isinstance(noted, bool) else self.data_name == "fer2013"
+
+    @property
     def split_note(self) -> str | None:
         """The caveat about the data's splits that belongs beside every figure of this run."""
         note = self.record.get("data", {}).get("split_note")

@@ -29,6 +29,8 @@ SPLITS = ("train", "val", "test")
 SIZE = 48
 SAMPLE = "sample"
 PREFERRED = "fer2013"
+_FER2013_NAMES = (PREFERRED, "icml_face_data", "face-expression-recognition")
+_FER2013_PICTURES = 35_887  # of all splits, also where they are divided in another way, as in the study's set from Kaggle
 _FORMAT = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -62,6 +64,12 @@ class Dataset:
     def synthetic(self) -> bool:
         """Whether the pictures are drawn, not photographed."""
         return bool(self.meta.get("synthetic"))
+
+    @property
+    def fer2013(self) -> bool:
+        """Whether the pictures are FER2013's, by the data set's name, by that of what it was imported from, or by their number."""
+        words = f"{self.name} {self.meta.get('origin', '')}".lower()
+        return any(name in words for name in _FER2013_NAMES) or len(self) == _FER2013_PICTURES
 
     @property
     def split_names(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from fer.card import FOR, LABELS, MUST_NOT, SAYS
+from fer.card import FOR, MUST_NOT, SAYS, labels_note
 from fer.data.dataset import CLASSES, prepared
 from fer.data.sample import draw_face
 from fer.errors import ImageError
@@ -617,18 +617,18 @@ def _download(kind: str, content: bytes, name: str, mime: str) -> None:
 # --- responsibility
 
 
-def responsible_use(run: Run | None = None) -> None:
+def responsible_use(run: Run) -> None:
     """What the page is for, what it must not be used for, how good the network is by class, and what becomes of a photo."""
     with st.expander("What this is for, and what not", icon=":material/policy:"):
         st.markdown(
             f"- **What it says.** {SAYS}\n"
-            f"- **How far to trust it.** {LABELS} Probabilities are calibrated on validation pictures; on photos of another kind they are less to be trusted.\n"
+            f"- **How far to trust it.** {labels_note(run)} Probabilities are calibrated on validation pictures; on photos of another kind they are less to be trusted.\n"
             f"- **What it is for.** {FOR}\n"
             f"- **What it must not be used for.** {MUST_NOT}\n"
             "- **Your photos.** They stay in memory for this session, are written nowhere, and no other session can see them."
         )
-        report = run.report("val") if run else None
-        if run and whole_report(report):
+        report = run.report("val")
+        if whole_report(report):
             st.markdown(
                 f"**How good {plain(run.name)} is by class,** on the validation pictures of {plain(run.data_name)}:"
             )

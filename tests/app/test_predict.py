@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from skimage import data as pictures
 
-from fer.card import FOR, LABELS, MUST_NOT, SAYS
+from fer.card import FOR, LABELS, MUST_NOT, SAYS, UNKNOWN_LABELS
 from fer.data.dataset import CLASSES
 from fer.images import MAX_PHOTO_BYTES
 from fer.predict import Predictor
@@ -67,7 +67,9 @@ def test_a_newcomer_is_told_what_to_do_and_no_camera_opens(open_page, finished_r
     at = open_page("predict")
     assert not at.exception and not at.camera_input
     assert "Nothing uploaded yet" in said(at)
-    assert all(words in said(at) for words in (FOR, LABELS, MUST_NOT, SAYS))
+    assert all(words in said(at) for words in (FOR, UNKNOWN_LABELS, MUST_NOT, SAYS))
+    set_record(finished_run, fer2013=True)
+    assert LABELS in said(open_page("predict"))
     assert at.query_params["run"] == "done"
 
 

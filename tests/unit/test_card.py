@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
-from fer.card import MUST_NOT, model_card
+from fer.card import DRAWN, LABELS, MUST_NOT, UNKNOWN_LABELS, model_card
 from fer.ensembles import create_ensemble
 from fer.errors import RunError
 from fer.evaluate import evaluate_run
@@ -45,6 +46,34 @@ def test_a_card_says_from_which_run_it_began(finished_run, store, make_run):
     make_run("more", model__from_run="done", train__epochs=1)
     text = model_card(fit(store, "more"))
     assert "It began from the best weights of `done`, whose training is not in these minutes." in text
+
+
+def test_labels_are_those_of_the_data_that_it_learned_from(finished_run):
+    assert UNKNOWN_LABELS in model_card(finished_run) and "FER2013" not in model_card(finished_run)
+    for facts, said in (({"fer2013": True}, LABELS), ({"fer2013": True, "synthetic": True}, DRAWN)):
+        record = {**finished_run.record, "data": {**finished_run.record["data"], **facts}}
+        assert said in model_card(dataclasses.replace(finished_run, record=record))
+
+
+def test_a_run_of_before_goes_by_the_name_of_its_data(store):
+    report = {"classes": [], "confusion_matrix": [], "per_class": {}, "n": 1, "loss": 1.0, "top1": 0.5, "macro_f1": 0.5}
+    for name, said in (("fer2013", LABELS), ("mydata", UNKNOWN_LABELS)):
+        assert said in model_card(write_run(store, name, [{}], report=report, data__name=name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_it"),
+    [
+        ({}, False),
+        ({"name": "fer2013-small"}, True),
+        ({"meta": {"origin": "FER2013.zip"}}, True),
+        ({"meta": {"origin": "icml_face_data.csv"}}, True),
+        ({"meta": {"origin": "mydata"}}, False),
+        ({"name": "kaggle", "labels": np.zeros(35_887)}, True),
+    ],
+)
+def test_what_counts_as_fer2013(tiny, changes, is_it):
+    assert dataclasses.replace(tiny, **changes).fer2013 is is_it
 
 
 def change_report(run, change) -> None:

@@ -69,7 +69,7 @@ class Scorer:
         """The best weights of a run, or of each member of an ensemble. Raises RunError, CheckpointError."""
         if not run.members:
             return cls((_load(run, device),), (1.0,), tta)
-        members = [_member(run, name) for name in run.members]
+        members = _members(run)
         if changed := run.changed_members():
             raise RunError(
                 f"The ensemble '{run.id}' was made of other weights than these members have now: {', '.join(changed)}. So its figures "
@@ -123,13 +123,11 @@ def _load(run: Run, device: torch.device | str) -> Checkpoint:
     return load_checkpoint(run.path / "best.safetensors", device)
 
 
-def _member(run: Run, name: str) -> Run:
-    try:
-        return RunStore(run.path.parent).get(name)
-    except RunError as error:
-        raise RunError(
-            f"The ensemble '{run.id}' needs its member '{name}', which is not in the store. Import that run again, or make the ensemble anew."
-        ) from error
+def _members(run: Run) -> list[Run]:
+    if missing := run.missing_members():
+        raise RunError(missing)
+    store = RunStore(run.path.parent)
+    return [store.get(name) for name in run.members]
 
 
 def evaluate_run(
@@ -157,7 +155,7 @@ def evaluate_run(
         resplit = data.with_val_fraction(run.config.data.val_fraction)
         data = resplit if resplit.fingerprint == run.fingerprint else data
     if tta and split == "val" and data.fingerprint == run.fingerprint:
-        for member in (_member(run, name) for name in run.members):  # so that it answers the same from now on
+        for member in _members(run):  # so that it answers the same from now on
             if "calibration" not in (member.report("val" + TTA) or {}):
                 evaluate_run(store, member.id, data.name, split, device=device, tta=True)
     report = report_of(run, data, split, device=device, tta=tta)

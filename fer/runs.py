@@ -347,6 +347,24 @@ class Run:
         folders = [self.path.parent / m for m in self.members] or [self.path]
         return self.config is not None and all(os.path.isfile(f"{f}/best.safetensors") for f in folders)
 
+    def missing_members(self) -> str:
+        """Which members' weights an ensemble needs and are not here, where they are, and what to do; '' where all are here."""
+        gone = [m for m in self.members if not os.path.isfile(f"{self.path.parent}/{m}/best.safetensors")]
+        if not gone:
+            return ""
+        store = RunStore(self.path.parent)
+        trashed = {t.run for t in store.trash()}
+        where = {
+            m: "has no weights"
+            if store.folder(m).is_dir()
+            else f"is in the trash (python -m fer runs trash restore {m})"
+            if m in trashed
+            else "is not in the store"
+            for m in gone
+        }
+        needs = " and ".join(f"its member '{m}', which {said}" for m, said in where.items())
+        return f"The ensemble '{self.id}' needs {needs}. Bring that back or import it again, or make the ensemble anew."
+
     @property
     def has_reports(self) -> bool:
         """Whether there is a file of reports, damaged or not."""

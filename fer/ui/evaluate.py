@@ -629,7 +629,8 @@ def _is_stale(run: Run, report: Mapping[str, Any]) -> bool:
 
 def _evaluate_button(run: Run, label: str) -> bool:
     if not run.has_weights:
-        st.caption(":material/info: The run has no weights, so only its saved reports can be shown.")
+        why = plain(run.missing_members()) or "The run has no weights, so only its saved reports can be shown."
+        st.caption(f":material/info: {why}")
         return False
     return st.button(label, type="primary", icon=":material/play_arrow:", key=f"evaluate-{run.id}")
 

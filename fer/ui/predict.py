@@ -121,6 +121,9 @@ def choose_runs(everything: Sequence[Run]) -> tuple[list[Run], bool]:
             key="predict-tta",
             help="Each face is shown ten times, mirrored and moved a little. Somewhat more often right, ten times the work.",
         )
+    for run in shown(everything):
+        if run.members and not run.has_weights and (missing := run.missing_members()):
+            st.caption(f":material/info: {plain(missing)}")
     by_id = {r.id: r for r in runs}
     return ([main] if main else []) + [by_id[i] for i in others if i in by_id], bool(tta)
 

@@ -151,6 +151,25 @@ def test_a_report_without_weights_shows_and_offers_no_other(open_page, finished_
     assert "The run has no weights" in said(at) and not [b for b in at.button if (b.key or "").startswith("evaluate")]
 
 
+def test_an_ensemble_without_a_member_names_it_and_the_trash(open_page, finished_run, store) -> None:
+    shutil.copytree(finished_run.path, store.root / "other")
+    store.create(
+        finished_run.config, recipe=None, data=finished_run.record["data"], run_id="both", kind="ensemble",
+        members=["done", "other"],
+    )  # fmt: skip
+    store.append_metrics("both", {**finished_run.best, "epoch": 1})
+    store.write_status("both", {"state": "finished", "epoch": 1})
+    store.save_report("both", finished_run.fingerprint, "val", finished_run.report("val"))
+    store.delete("other")
+    at = open_page("evaluate", run="both", split="train")
+    assert not at.exception and "The run has no weights" not in said(at)
+    needs = "needs its member 'other', which is in the trash (python -m fer runs trash restore other)"
+    assert needs in said(at)
+    assert needs in said(open_page("predict"))
+    store.restore("other")
+    assert needs not in said(open_page("predict"))
+
+
 def test_a_report_of_an_earlier_epoch_can_be_renewed(open_page, finished_run, store) -> None:
     report = finished_run.report("val")
     store.save_report("done", finished_run.fingerprint, "val", {**report, "epoch": 99, "n": 1})

@@ -132,9 +132,26 @@ def test_without_the_data_nothing_is_made(two, store, tmp_path):
 
 def test_a_member_that_is_gone_is_named(two, store):
     made = create_ensemble(store, ["done", "other"], "both", device="cpu")
-    store.delete("other")
+    key = store.delete("other")
     assert not store.get("both").has_weights
-    with pytest.raises(RunError, match="'both' needs its member 'other'"):
+    in_trash = (
+        r"'both' needs its member 'other', which is in the trash \(python -m fer runs trash restore other\)\. Bring"
+    )
+    for ask in (
+        lambda: Predictor("both", store),
+        lambda: evaluate_run(store, "both", device="cpu"),
+        lambda: evaluate_run(store, "both", tta=True, device="cpu"),
+    ):
+        with pytest.raises(RunError, match=in_trash):
+            ask()
+    store.restore(key)
+    Predictor("both", store)
+    (store.root / "other" / "best.safetensors").unlink()
+    with pytest.raises(RunError, match="'both' needs its member 'other', which has no weights"):
+        Predictor("both", store)
+    store.delete("other")
+    store.empty_trash()
+    with pytest.raises(RunError, match="'both' needs its member 'other', which is not in the store"):
         Predictor("both", store)
     assert store.get("both").report("val") == made.report("val")
 

@@ -220,7 +220,9 @@ def test_files_that_hold_no_weights_are_refused_and_nothing_in_them_is_run(tmp_p
     others = {f"{first}.pth": bytes([first, 3, 0]) + b"weights" for first in range(256)}
     for name, content in {"renamed.pth": (tmp_path / "renamed.safetensors").read_bytes(), **others}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(CheckpointError, match=f"{name} (is damaged, or holds more than weights|holds no state dict)"):
+        with pytest.raises(
+            CheckpointError, match=f"{name} (is damaged, or holds more than weights|holds no state dict)"
+        ):
             read_weights(tmp_path / name)
     torch.save([torch.zeros(1)], tmp_path / "e.pth")
     with pytest.raises(CheckpointError, match=r"e\.pth holds no state dict"):

@@ -168,6 +168,10 @@ def _figures(pairs: Sequence[tuple[Run, Mapping[str, Any]]], split: str) -> None
             )
         _views(row, run, report, split)
         row.metric("Pictures", f"{report['n']:,}", width="content")
+        twice = report.get("duplicates")
+        known, without = (twice.get("in_train"), twice.get("top1_without")) if isinstance(twice, Mapping) else (0, None)
+        if known and isinstance(known, int) and isinstance(without, int | float):
+            st.caption(f"{known:,} of these pictures stand in train too; top-1 without them is {percent(without)}.")
 
 
 _FIGURES = (

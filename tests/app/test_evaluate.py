@@ -57,6 +57,26 @@ def test_a_saved_report_is_shown_at_once(open_page, finished_run) -> None:
     assert not [b for b in at.button if (b.key or "").startswith("evaluate")]
 
 
+@pytest.mark.parametrize(
+    ("duplicates", "shown"),
+    [
+        ({"in_train": 10, "top1_without": 0.9125}, True),
+        ({"in_train": 0, "top1_without": 0.5}, False),
+        ({"in_train": 70, "top1_without": None}, False),
+        ({"in_train": "many"}, False),
+        (None, False),
+    ],
+)
+def test_pictures_that_stand_in_train_too_are_counted_and_left_out(open_page, finished_run, duplicates, shown) -> None:
+    path = finished_run.path / "report.json"
+    content = json.loads(path.read_text())
+    content["reports"][finished_run.fingerprint]["val"]["duplicates"] = duplicates
+    path.write_text(json.dumps(content))
+    at = open_page("evaluate")
+    assert not at.exception and ("stand in train too" in said(at)) is shown
+    assert not shown or "10 of these pictures stand in train too; top-1 without them is 91.25 %." in said(at)
+
+
 def test_the_numbers_in_the_cells_follow_the_url(open_page, finished_run) -> None:
     counts = figure(open_page("evaluate"))["data"][1]["text"]
     assert sum(int(t) for t in counts) == 70

@@ -15,6 +15,7 @@ from fer import train as training
 from fer.checkpoint import load_checkpoint
 from fer.config import Config, ModelConfig, with_settings
 from fer.data import dataset
+from fer.data.sample import VERSION, draw_face
 from fer.device import Runtime
 from fer.evaluate import compute_logits
 from fer.jobs import create_run
@@ -239,13 +240,27 @@ def test_all_remedies_together_stopped_and_resumed_are_the_same_as_undisturbed(s
         assert all(np.array_equal(a[key], b[key]) for key in a)
 
 
+@pytest.fixture(scope="module")
+def few_faces() -> dataset.Dataset:
+    """140 train and 70 val faces, drawn as the sample's are and under its name."""
+    drawn = [draw_face(dataset.CLASSES[i % 7], np.random.default_rng((VERSION, i))) for i in range(210)]
+    return dataset.Dataset(
+        dataset.SAMPLE,
+        np.stack(drawn),
+        np.arange(210) % 7,
+        np.repeat(np.uint8([0, 1]), [140, 70]),
+        np.array([f"face-{i}" for i in range(210)]),
+        meta={"synthetic": True, "version": VERSION},
+    )
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_an_epoch(store, tiny, name, resnet18_file):
-    dataset.save(tiny)
-    changes = {"data.name": "tiny", "train.epochs": 1, "runtime.device": "cpu", "runtime.threads": 1}
+def test_every_recipe_trains_an_epoch_on_sample_faces(store, few_faces, name, resnet18_file):
+    dataset.save(few_faces)
+    changes = {"data.name": dataset.SAMPLE, "train.epochs": 1, "runtime.device": "cpu", "runtime.threads": 1}
     if name == "transfer-resnet18":
         changes |= {"model.weights": str(resnet18_file), "model.input_side": 48}
     run = create_run(store, with_settings(get_recipe(name).config(), changes), recipe=name)
     done = fit(store, run.id)
-    assert done.state == "finished"
+    assert (done.state, done.synthetic, done.report("val")["n"]) == ("finished", True, 70)
     assert math.isfinite(done.last["train_loss"])

@@ -13,7 +13,7 @@ from fer.checkpoint import Checkpoint
 from fer.config import Config, ModelConfig
 from fer.data.dataset import CLASSES
 from fer.evaluate import Scorer
-from fer.explain import METHODS, Neighbours, covered, explain, features
+from fer.explain import METHODS, Neighbours, _inputs, _layers, covered, explain, features
 from fer.metrics import softmax
 from fer.models import MODELS, build_model
 from fer.models.inputs import Preprocess
@@ -77,6 +77,39 @@ def test_torchvisions_networks_can_be_explained(name):
     heat = explain(scorer, crop, 3, "layer-cam")
     assert heat.shape == (48, 48) and np.isfinite(heat).all()
     assert np.linalg.norm(features(scorer.checkpoints[0], crop[None])[0]) == pytest.approx(1, abs=1e-3)
+
+
+STUDY_LAYERS = ("0", "2", "3", "5", "6")
+RESNET_LAYERS = ("resize", "backbone.relu", "backbone.layer1", "backbone.layer2", "backbone.layer3")
+LAYERS = {  # the last module of each size of map
+    "alexnet": ["resize", *(f"backbone.{last}" for last in ("features.1", "features.4", "features.11", "avgpool"))],
+    "compact": ["1", "5", "10"],
+    "convnext-tiny": ["resize", *(f"backbone.features.{stage}.0" for stage in (2, 4, 6))],
+    "efficientnet-b0": ["resize", *(f"backbone.features.{stage}.0.block.0" for stage in (2, 3, 4, 6))],
+    "mobilenet-v3": ["resize", *(f"backbone.features.{stage}.block.0" for stage in (2, 4, 7, 13))],
+    "residual": ["5", "8", "11"],
+    "resnet50": ["resize", "backbone.relu", *(f"backbone.layer{stage}.0.relu" for stage in (2, 3, 4))],
+    "vgg": ["9", "16", "23"],
+    **dict.fromkeys(("baseline", "depthwise-conv", "dilated-conv", "grouped-conv"), STUDY_LAYERS),
+    **dict.fromkeys(("resnet18", "resnet34"), RESNET_LAYERS),
+}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_layer_cam_reads_the_last_map_of_each_size_and_nothing_else(name):
+    assert read_layers(name) == [*LAYERS[name]]
+
+
+def test_channels_that_come_last_are_no_map_where_they_are_as_many_as_its_pixels_either():
+    """At 384 pixels ConvNeXt's first stage has 96 x 96 places and 96 channels."""
+    assert read_layers("convnext-tiny", input_side=384) == [*LAYERS["convnext-tiny"], "backbone.features"]
+
+
+def read_layers(name: str, **settings: int) -> list[str]:
+    """The names of the modules that LayerCAM reads."""
+    made = random_scorer(name, **settings).checkpoints[0]
+    names = {module: path for path, module in made.model.named_modules()}
+    return [names[layer] for layer in _layers(made.model, _inputs(made, np.zeros((48, 48), np.uint8)))]
 
 
 def test_explaining_leaves_the_network_as_it_was(scorer, tiny):

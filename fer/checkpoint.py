@@ -62,7 +62,8 @@ def save_checkpoint(
 
 
 def halve(path: Path) -> None:
-    """Keep the weights in fp16 from now on, for half the space; they are read as any others."""
+    """Keep the weights in fp16 from now on, for half the space; they are read as any others. Ensembles of them are made
+    afterwards, or they find other weights than theirs."""
     head, tensors = _read(path)
     halved = {k: t.half() if t.is_floating_point() else t for k, t in tensors.items()}
     write_bytes_atomic(path, safetensors.torch.save(halved, metadata=head))

@@ -23,8 +23,9 @@ def estimate(config: Config, *, seconds: float = 1.5, sharing: int = 1) -> dict[
     """Seconds an epoch and in all, from about `seconds` of training steps on noise of the run's batch size.
 
     Keys: epoch_seconds, total_seconds, images_per_sec (training), device, device_name, precision, threads; where the first
-    epochs have a frozen backbone, frozen_epoch_seconds too, while epoch_seconds is of one in which all learns. The machine's other load counts, as it will in the run. Weights
-    that the run would begin from are not asked for. sharing: runs that may train at a time, which share the cores out.
+    epochs have a frozen backbone, frozen_epoch_seconds too, while epoch_seconds is of one in which all learns. The machine's
+    other load counts, as it will in the run. Weights that the run would begin from are not asked for. sharing: runs that may
+    train at a time, which share the cores out.
     Raises DataError, DeviceError, and ConfigError where memory runs out.
     """
     data = load(config.data.name).with_val_fraction(config.data.val_fraction)

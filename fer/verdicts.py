@@ -78,7 +78,7 @@ class SavedLogits:
 def read_logits(run: Run, split: str = "val") -> SavedLogits:
     """The logits that `evaluate` saved. Raises RunError where there are none, they are damaged, or of another epoch."""
     path = run.path / f"logits-{split}.npz"
-    again = f"Write them with: python -m fer evaluate {run.id} --split {split}"
+    again = _how_to_save(run, split)
     try:
         with np.load(path, allow_pickle=False) as file:
             saved = SavedLogits(file["logits"], file["labels"], file["hashes"])
@@ -89,13 +89,26 @@ def read_logits(run: Run, split: str = "val") -> SavedLogits:
     n = len(saved.labels) if saved.labels.ndim == 1 else -1
     if saved.logits.ndim != 2 or not len(saved.logits) == n == saved.hashes.size or not np.isfinite(saved.logits).all():
         raise RunError(f"{run.name}: the saved predictions on {split} are damaged (odd shapes or numbers). {again}")
-    if split == "val" and run.best and n and abs(saved.right.mean() - run.best["val_top1"]) > _STALE:
-        raise RunError(f"{run.name}: the saved predictions on val are not those of its best epoch. {again}")
+    far = split == "val" and run.best and n and abs(saved.right.mean() - run.best["val_top1"]) > _STALE
+    if far or run.is_outdated(run.kept_report(split)):
+        raise RunError(f"{run.name}: the saved predictions on {split} are not those of its best epoch. {again}")
     return saved
 
 
+def _how_to_save(run: Run, split: str) -> str:
+    """What to do where saved logits are missing or of no use."""
+    command = f"python -m fer evaluate {run.id} --split {split}"
+    if run.state in ("queued", "running"):
+        when = "when it has finished"
+        return f"They are saved {when}." if split == "val" else f"Write them {when}: {command}"
+    if run.has_weights:
+        return f"Write them with: {command}"
+    go_on = "" if run.not_resumed else f" Go on with it: python -m fer runs resume {run.id}"
+    return f"It has no weights to make them with.{go_on}"
+
+
 def top1_of(run: Run, split: str = "val") -> float | None:
-    """The run's top-1: on val of its best epoch, on other splits of its report; None where it is not known."""
+    """The top-1 of the run's best weights: on val of its best epoch, on other splits of its report; None where it is not known."""
     if split == "val" and run.best:
         return float(run.best["val_top1"])
     return (run.report(split) or {}).get("top1")
@@ -178,7 +191,7 @@ def _one_of_each(group: Group, baseline: Group, split: str) -> tuple[Run, Run]:
 
     def ready(g: Group) -> dict[int, Run]:
         saved = {s: r for s, r in g.by_seed.items() if (r.path / f"logits-{split}.npz").is_file()}
-        return saved or g.by_seed
+        return {s: r for s, r in saved.items() if not r.is_outdated(r.kept_report(split))} or saved or g.by_seed
 
     ours, theirs = ready(group), ready(baseline)
     both = sorted(ours.keys() & theirs.keys())

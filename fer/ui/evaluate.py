@@ -598,9 +598,9 @@ def _ranked(runs: list[Run]) -> list[Run]:
 
 def _saved(run: Run, name: str, split: str) -> dict[str, Any] | None:
     """The report on the data that the run was trained on or, where there is none, on what that name stands for now."""
-    report = run.report(split, _fingerprint(run, name))
+    report = run.kept_report(split, _fingerprint(run, name))
     if name == run.data_name and not whole_report(report):
-        report = run.report(split, _fingerprint_now(name))
+        report = run.kept_report(split, _fingerprint_now(name))
     return report if whole_report(report) else None
 
 
@@ -617,7 +617,7 @@ def _newer(saved: dict[str, Any] | None, fresh: dict[str, Any] | None) -> dict[s
 
 def _is_stale(run: Run, report: Mapping[str, Any]) -> bool:
     """Whether the run has got a better epoch since; says so where it has."""
-    if run.shipped or not run.best or report.get("epoch") in (None, run.best["epoch"]) or not run.has_weights:
+    if not run.best or not run.is_outdated(report):
         return False
     st.caption(
         f":material/update: This report is of epoch {report['epoch']}; the best epoch is now {run.best['epoch']}."

@@ -155,6 +155,7 @@ def test_a_report_of_an_earlier_epoch_can_be_renewed(open_page, finished_run, st
     store.save_report("done", finished_run.fingerprint, "val", {**report, "epoch": 99, "n": 1})
     at = open_page("evaluate")
     assert "This report is of epoch 99" in said(at)
+    assert "not those of its best epoch" in said(open_page("evaluate", tab="Calibration"))
     press_evaluate(at)
     assert metrics(at)["Pictures"] == "70" and "This report is of epoch" not in said(at)
 
@@ -229,7 +230,7 @@ def second_run(finished_run, store):
     np.savez(path, **parts)
     content = json.loads((store.root / "other" / "report.json").read_text())
     report = content["reports"][finished_run.fingerprint]["val"]
-    report.update(summarise(parts["logits"], parts["labels"], CLASSES))
+    report.update(summarise(parts["logits"], parts["labels"], CLASSES), epoch=1)
     (store.root / "other" / "report.json").write_text(json.dumps(content))
     metrics = (store.root / "other" / "metrics.jsonl").read_text().splitlines()
     best = json.loads(metrics[0]) | {"val_top1": report["top1"]}
@@ -340,3 +341,5 @@ def test_top1_with_test_time_views_stands_beside_it_where_it_is_known(open_page,
     report = finished_run.report("val")
     store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "top1": 0.5})
     assert metrics(open_page("evaluate"))["Top-1, ten views"] == "50.00 %"
+    store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "top1": 0.5, "epoch": 99})
+    assert "Top-1, ten views" not in metrics(open_page("evaluate")), "of other weights"

@@ -24,7 +24,7 @@ from fer.experiments import (
     several,
 )
 from fer.runs import RunStore, by_merit
-from tests.made_runs import write_run
+from tests.made_runs import FINGERPRINT, write_run
 
 
 def test_names_are_told_apart_by_id(store: RunStore) -> None:
@@ -169,6 +169,19 @@ def test_figures_of_one_run_are_those_of_its_epochs(store: RunStore) -> None:
     assert (row["ece"], row["ece_after"], row["temperature"]) == (0.21, 0.03, 1.7)
     assert (row["n"], row["seeds"], row["best_val_top1_std"], row["test_top1"]) == (1, "0", None, None)
     json.dumps(row, allow_nan=False)
+
+
+def test_figures_of_earlier_weights_are_not_those_of_the_run(store: RunStore) -> None:
+    """Evaluated after one epoch, then resumed to a better one."""
+    calibrated = {"temperature": 1.7, "ece_before": 0.21, "ece_after": 0.03, "bins": 15}
+    rows, old = [{"val_top1": 0.4}, {"val_top1": 0.5}], {"top1": 0.41, "epoch": 1, "calibration": calibrated}
+    run = write_run(store, "a", rows, report=old)
+    store.save_report("a", FINGERPRINT, "test", old)
+    names = ("test_top1", "ece", "ece_after", "temperature")
+    assert [figures(groups([run])[0])[name] for name in names] == [None] * 4
+    for split in ("val", "test"):
+        store.save_report("a", FINGERPRINT, split, {**old, "epoch": 2})
+    assert [figures(groups([run])[0])[name] for name in names] == [0.41, 0.21, 0.03, 1.7]
 
 
 def test_figures_of_a_group_are_means_with_their_spread(store: RunStore) -> None:

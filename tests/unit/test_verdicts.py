@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 from fer.errors import RunError
 from fer.experiments import Group, groups
-from fer.runs import RunStore
+from fer.runs import RunStore, hold
 from fer.verdicts import Verdict, correction, read_logits, verdicts
-from tests.made_runs import logits_of, write_run
+from tests.made_runs import FINGERPRINT, logits_of, write_run
 
 RECIPES = ("baseline", "step-decay", "dropout")
 
@@ -188,11 +189,31 @@ def test_missing_and_damaged_predictions_are_refused_with_what_to_do(store: RunS
     ok = np.arange(70) % 2 == 0
     of = networks(store, {"baseline": ok, "step-decay": ok})
     none = groups([write_run(store, "none", [{}], recipe="dropout")])[0]
+    (store.root / "none" / "best.safetensors").touch()
     (found,) = verdicts(of["baseline"], [none])
     assert "none has no saved predictions on val. Write them with: python -m fer evaluate none" in found.reason
     (store.root / "step-decay" / "logits-val.npz").write_bytes(b"PK torn")
     (found,) = verdicts(of["baseline"], [of["step-decay"]])
     assert found.kind == "refused" and "damaged" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("state", "split", "said"),
+    [
+        ("queued", "val", "a has no saved predictions on val. They are saved when it has finished."),
+        ("running", "val", "They are saved when it has finished."),
+        ("running", "test", "Write them when it has finished: python -m fer evaluate a --split test"),
+        ("stopped", "val", "It has no weights to make them with. Go on with it: python -m fer runs resume a"),
+        ("finished", "val", "It has no weights to make them with."),
+    ],
+)
+def test_what_to_do_about_missing_predictions_is_what_can_be_done(
+    store: RunStore, state: str, split: str, said: str
+) -> None:
+    run = write_run(store, "a", [], state=state)
+    with hold(run.path / "run.lock"), pytest.raises(RunError) as refused:
+        read_logits(store.get("a"), split)
+    assert str(refused.value).endswith(said)
 
 
 def test_predictions_of_another_epoch_are_refused(store: RunStore) -> None:
@@ -201,6 +222,31 @@ def test_predictions_of_another_epoch_are_refused(store: RunStore) -> None:
     run = write_run(store, "old", [{"val_top1": 0.7}], logits=logits_of(ok, labels), labels=labels)
     with pytest.raises(RunError, match="not those of its best epoch"):
         read_logits(run)
+
+
+def test_predictions_of_earlier_weights_are_refused_and_no_seed(store: RunStore) -> None:
+    """Evaluated on test after one epoch, then resumed to a better one; the difference on val is too small to show it."""
+    labels = np.zeros(1000, dtype=np.int64)
+    for recipe, shift in (("baseline", 0), ("dropout", 100)):
+        for seed in range(3):
+            ok = np.arange(1000) < 500 + shift + seed
+            run_id, rows = f"{recipe}-{seed}", [{"val_top1": ok.mean()}, {"val_top1": ok.mean() + 0.001}]
+            run = write_run(store, run_id, rows, recipe=recipe, seed=seed, logits=logits_of(ok, labels), labels=labels)
+            (run.path / "best.safetensors").touch()
+            shutil.copy(run.path / "logits-val.npz", run.path / "logits-test.npz")
+            for split in ("val", "test"):
+                store.save_report(run_id, FINGERPRINT, split, {"top1": float(ok.mean()), "epoch": 2})
+    runs = [store.get(i) for i in store.ids()]
+    base, other = groups(runs)
+    assert [v.kind for v in verdicts(base, [other], split="test")] == ["recipes"]
+    store.save_report("baseline-0", FINGERPRINT, "test", {"top1": 0.5, "epoch": 1})
+    (found,) = verdicts(base, [other], split="test")
+    assert (found.kind, found.runs) == ("networks", ("dropout-1", "baseline-1")), "the seed that is known on both sides"
+    for split in ("val", "test"):
+        store.save_report("baseline-0", FINGERPRINT, split, {"top1": 0.5, "epoch": 1})
+        said = f"predictions on {split} are not those of its best epoch. Write them with: python -m fer evaluate baseline-0"
+        with pytest.raises(RunError, match=said):
+            read_logits(runs[0], split)
 
 
 @pytest.mark.parametrize("shared", [0, 20, 40])

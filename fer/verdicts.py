@@ -114,18 +114,12 @@ def top1_of(run: Run, split: str = "val") -> float | None:
     return (run.report(split) or {}).get("top1")
 
 
-def verdicts(
-    baseline: Group,
-    others: Iterable[Group],
-    *,
-    split: str = "val",
-    interval: Literal["t", "bca", "percentile"] = "t",
-) -> list[Verdict]:
+def verdicts(baseline: Group, others: Iterable[Group], *, split: str = "val") -> list[Verdict]:
     """One verdict for each of `others` that is not the baseline, in their order, corrected for their number.
 
-    interval: how the interval over seeds is made; over pictures it is always BCa.
+    The interval over seeds is by t, over pictures by BCa.
     """
-    raw = [_verdict(g, baseline, split, interval) for g in others if g.key != baseline.key]
+    raw = [_verdict(g, baseline, split) for g in others if g.key != baseline.key]
     tested = [v for v in raw if v.p is not None]
     corrected = iter(holm([v.p for v in tested if v.p is not None]))
     return [v if v.p is None else _said(replace(v, p_corrected=next(corrected), comparisons=len(tested))) for v in raw]
@@ -137,7 +131,7 @@ def correction(found: Iterable[Verdict]) -> str:
     return f"The p values are corrected for {n} comparisons by Holm's method; the intervals are not." if n > 1 else ""
 
 
-def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "bca", "percentile"]) -> Verdict:
+def _verdict(group: Group, baseline: Group, split: str) -> Verdict:
     same = group.runs[0].experiment == baseline.runs[0].experiment
     refused = Verdict(
         "refused",
@@ -154,10 +148,7 @@ def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "
     if min(len(ours), len(theirs)) >= MIN_SEEDS and not (_of_one_start(group) or _of_one_start(baseline)):
         shared = ours.keys() & theirs.keys()
         paired = len(shared) >= MIN_SEEDS
-        if paired:
-            of = paired_by_seed(ours, theirs, interval=interval)
-        else:
-            of = welch(list(ours.values()), list(theirs.values()))
+        of = paired_by_seed(ours, theirs) if paired else welch(list(ours.values()), list(theirs.values()))
         used = ((group, shared if paired else ours), (baseline, shared if paired else theirs))
         ids = [g.by_seed[seed].id for g, seeds in used for seed in sorted(seeds)]
         return _filled(replace(refused, seeds=(len(ours), len(theirs))), "recipes", of, ids, paired=paired)

@@ -1,9 +1,9 @@
 """Is it real? One verdict for each group of runs against a baseline, in a sentence that a student understands.
 
-Where both have at least three finished seeds, the verdict is about the *recipes*: the t test over seeds. With fewer it is about
-*two networks*, one of each, on the same pictures: the exact McNemar test on their saved logits. A verdict over several
-comparisons is corrected for their number. Where data or split differ, or nothing was saved to compare, it is refused, and
-says why.
+Where both have at least three finished seeds, the verdict is about the *recipes*: the t test over seeds. With fewer, or where the
+seeds of one began from the same trained weights, it is about *two networks*, one of each, on the same pictures: the exact
+McNemar test on their saved logits. A verdict over several comparisons is corrected for their number. Where data or split differ,
+or nothing was saved to compare, it is refused, and says why.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class Verdict:
     n: pictures, or seeds (not `paired`: the fewer of the two). p_corrected: after Holm's correction for `comparisons`;
     `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. networks: what the
     sentence calls the two that were tested. same_recipe: they have the same settings; same_seed: and the same seed.
-    ensemble: one of them is several networks together. runs: the ids that were compared. sentence: what a reader needs
-    to know, the reason where it is refused.
+    ensemble: one of them is several networks together. one_start: the names of those whose seeds all began from the
+    weights of one run, so that no number of seeds makes it a verdict on recipes. runs: the ids that were compared.
+    sentence: what a reader needs to know, the reason where it is refused.
     """
 
     kind: Literal["recipes", "networks", "refused"]
@@ -57,6 +58,7 @@ class Verdict:
     same_recipe: bool = False
     same_seed: bool = False
     ensemble: bool = False
+    one_start: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     split: str = "val"
 
@@ -141,11 +143,12 @@ def _verdict(group: Group, baseline: Group, split: str) -> Verdict:
         seeds=(group.n, baseline.n),
         same_recipe=same,
         ensemble=bool(group.members or baseline.members),
+        one_start=tuple(g.label for g in (group, baseline) if _of_one_start(g)),
     )
     if group.data_key != baseline.data_key:
         return _refuse(refused, _other_data(group.runs[0], baseline.runs[0], refused))
     ours, theirs = _finished(group, split), _finished(baseline, split)
-    if min(len(ours), len(theirs)) >= MIN_SEEDS and not (_of_one_start(group) or _of_one_start(baseline)):
+    if min(len(ours), len(theirs)) >= MIN_SEEDS and not refused.one_start:
         shared = ours.keys() & theirs.keys()
         paired = len(shared) >= MIN_SEEDS
         of = paired_by_seed(ours, theirs) if paired else welch(list(ours.values()), list(theirs.values()))
@@ -243,19 +246,20 @@ def _about_recipes(v: Verdict) -> str:
     over = f"over {v.n} seeds" if v.paired else f"over {v.seeds[0]} and {v.seeds[1]} seeds"
     if v.is_real:
         did = "beats" if v.difference > 0 else "falls behind"
-        return f"{v.name} {did} {v.baseline} by {_points(abs(v.difference))}; 95 % interval {_size(v)} {over}: more than noise ({_p(v)})."
+        return f"{v.name} {did} {v.baseline} by {_points(abs(v.difference))}{_on(v)}; 95 % interval {_size(v)} {over}: more than noise ({_p(v)})."
     alone = ", though it would pass alone" if v.p is not None and v.p < ALPHA else ""
-    return f"{v.name} is {_apart(v)} {v.baseline}; 95 % interval {_range(*v.interval)} {over}: no more than noise ({_p(v)}{alone})."
+    return f"{v.name} is {_apart(v)} {v.baseline}{_on(v)}; 95 % interval {_range(*v.interval)} {over}: no more than noise ({_p(v)}{alone})."
 
 
 def _about_networks(v: Verdict) -> str:
     assert v.difference is not None and v.interval is not None
     ours, theirs = v.networks
+    pictures = f"{v.n:,} shared {'' if v.split == 'val' else f'{v.split} '}pictures"
     if v.is_real:
-        return f"On {v.n:,} shared pictures the network {ours} is {_apart(v)} the network {theirs}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}".rstrip()
-    few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each"
-    test = "The test" if v.ensemble else f"With {few}, the test"
-    return f"{test} on {v.n:,} shared pictures cannot tell {ours} and {theirs} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
+        return f"On {pictures} the network {ours} is {_apart(v)} the network {theirs}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}".rstrip()
+    few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each{_evaluated(v)}"
+    test = "The test" if v.ensemble or v.one_start else f"With {few}, the test"
+    return f"{test} on {pictures} cannot tell {ours} and {theirs} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)}). {_one_start(v)}".rstrip()
 
 
 def _and_the_recipe(v: Verdict) -> str:
@@ -265,7 +269,24 @@ def _and_the_recipe(v: Verdict) -> str:
         return "They have the same settings and seed: this is how far two trainings of them can be apart."
     if v.same_recipe:
         return "They differ by seed only: this is how far seeds can be apart."
-    return f"Whether the recipe does it takes {MIN_SEEDS} seeds of each."
+    return _one_start(v) or f"Whether the recipe does it takes {MIN_SEEDS} seeds of each{_evaluated(v)}."
+
+
+def _one_start(v: Verdict) -> str:
+    """Why seeds do not make it a verdict on recipes; '' where they would, and of an ensemble."""
+    if v.ensemble or not v.one_start:
+        return ""
+    whose = ", and so do those of ".join(v.one_start)
+    return f"The seeds of {whose} begin from the same weights, so this is about these networks."
+
+
+def _on(v: Verdict) -> str:
+    return "" if v.split == "val" else f" on {v.split}"
+
+
+def _evaluated(v: Verdict) -> str:
+    """What seeds need beside an end: training evaluates on val."""
+    return "" if v.split == "val" else f", evaluated on {v.split}"
 
 
 def _apart(v: Verdict) -> str:
@@ -293,5 +314,7 @@ def _minus(text: str) -> str:
 
 
 def _p(v: Verdict) -> str:
+    """Three decimals below 0.1, and as many more as tell it from 0.05 where it is below."""
     p = v.p_corrected or 0.0
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
+    digits = 2 if p >= 0.1 else next(d for d in range(3, 20) if (round(p, d) < ALPHA) == (p < ALPHA))
+    return "p < 0.001" if p < 0.001 else f"p = {p:.{digits}f}"

@@ -49,7 +49,7 @@ def differences(verdicts: Sequence[Verdict], *, dark: bool) -> go.Figure:
     figure.add_vline(x=0, line={"color": ink(dark), "width": 1, "dash": "dot"})
     figure.update_layout(margin={"t": 10, "b": 48, "l": 8, "r": 16})
     base = html.escape(short(told[0].baseline)) if told else "the baseline"
-    figure.update_xaxes(title_text=f"top-1 against {base}, points")
+    figure.update_xaxes(title_text=f"top-1{_on(told)} against {base}, points")
     names = [v.name for v in told]
     figure.update_yaxes(
         tickvals=names, ticktext=[html.escape(short(n)) for n in names], type="category", showgrid=False
@@ -59,4 +59,9 @@ def differences(verdicts: Sequence[Verdict], *, dark: bool) -> go.Figure:
 
 def differences_in_words(verdicts: Sequence[Verdict]) -> str:
     """The differences as text, for those who cannot see them."""
-    return "Differences in top-1 with 95 % intervals. " + " ".join(v.sentence for v in verdicts)
+    return f"Differences in top-1{_on(verdicts)} with 95 % intervals. " + " ".join(v.sentence for v in verdicts)
+
+
+def _on(verdicts: Sequence[Verdict]) -> str:
+    """' on test' where they are about that split; '' for val, on which all other figures are."""
+    return f" on {verdicts[0].split}" if verdicts and verdicts[0].split != "val" else ""

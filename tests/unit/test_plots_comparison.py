@@ -8,6 +8,16 @@ from fer.plots.comparison import differences, differences_in_words
 from fer.verdicts import Verdict
 
 
+def test_differences_on_test_say_so() -> None:
+    on = {
+        s: [Verdict("recipes", "a", "base", "s1.", difference=0.02, interval=(0.01, 0.03), split=s)]
+        for s in ("val", "test")
+    }
+    titles = {split: differences(found, dark=False).layout.xaxis.title.text for split, found in on.items()}
+    assert titles == {"val": "top-1 against base, points", "test": "top-1 on test against base, points"}
+    assert differences_in_words(on["test"]).startswith("Differences in top-1 on test with 95 % intervals.")
+
+
 def test_differences_show_what_is_real_by_more_than_colour() -> None:
     real = Verdict("recipes", "a<b>", "base", "s1.", difference=0.02, interval=(0.01, 0.03), is_real=True)
     noise = Verdict("networks", "c", "base", "s2.", difference=-0.01, interval=(-0.03, 0.01))

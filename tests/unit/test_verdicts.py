@@ -11,7 +11,7 @@ import pytest
 from fer.errors import RunError
 from fer.experiments import Group, groups
 from fer.runs import RunStore, hold
-from fer.verdicts import Verdict, correction, read_logits, verdicts
+from fer.verdicts import Verdict, _p, correction, read_logits, verdicts
 from tests.made_runs import FINGERPRINT, logits_of, write_run
 
 RECIPES = ("baseline", "step-decay", "dropout")
@@ -44,7 +44,69 @@ def test_recipes_over_three_seeds(store: RunStore) -> None:
     assert (found.kind, found.n, found.is_real) == ("recipes", 3, True)
     assert found.difference == pytest.approx(0.016)
     assert found.sentence == (
-        "step-decay beats baseline by 1.60 points; 95 % interval 1.35 to 1.85 over 3 seeds: more than noise (p = 0.0013)."
+        "step-decay beats baseline by 1.60 points; 95 % interval 1.35 to 1.85 over 3 seeds: more than noise (p = 0.001)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.0496, "p = 0.0496"),
+        (0.0504, "p = 0.050"),
+        (0.05, "p = 0.050"),
+        (0.049999, "p = 0.04999"),
+        (0.0321, "p = 0.032"),
+        (0.0009, "p < 0.001"),
+        (0.41, "p = 0.41"),
+    ],
+)
+def test_a_p_value_is_never_rounded_over_the_level(p: float, said: str) -> None:
+    assert _p(Verdict("recipes", "a", "b", p_corrected=p)).startswith(said)
+
+
+def test_verdicts_on_test_say_so(store: RunStore) -> None:
+    of = with_seeds(store, {"baseline": [0.5, 0.5, 0.5], "step-decay": [0.5, 0.5, 0.5], "dropout": [0.5, 0.5, 0.5]})
+    tops = {"baseline": (0.54, 0.55, 0.545), "step-decay": (0.556, 0.565, 0.562), "dropout": (0.55, 0.54, 0.546)}
+    for recipe, values in tops.items():
+        for seed, top1 in enumerate(values):
+            store.save_report(f"{recipe}-s{seed}", FINGERPRINT, "test", {"top1": top1, "epoch": 1})
+    real, noise = verdicts(of["baseline"], of.values(), split="test")
+    assert real.sentence.startswith("step-decay beats baseline by 1.60 points on test; 95 % interval")
+    assert "points above baseline on test; 95 % interval" in noise.sentence
+
+
+def test_verdicts_on_test_about_networks_say_so(store: RunStore) -> None:
+    labels = np.zeros(500, dtype=np.int64)
+    for recipe, right in (("baseline", 250), ("step-decay", 320), ("dropout", 251)):
+        for seed in range(3):
+            run = write_run(store, f"{recipe}-s{seed}", [{"val_top1": 0.5}], recipe=recipe, seed=seed)
+            if not seed:
+                logits, hashes = logits_of(np.arange(500) < right, labels), np.arange(500, dtype=np.uint64)
+                np.savez(run.path / "logits-test.npz", logits=logits, labels=labels, hashes=hashes)
+    base, *others = groups([store.get(i) for i in store.ids()])
+    by_name = {v.name: v.sentence for v in verdicts(base, others, split="test")}
+    assert by_name["step-decay"].startswith("On 500 shared test pictures the network step-decay (run step-decay-s0)")
+    assert by_name["step-decay"].endswith("takes 3 seeds of each, evaluated on test.")
+    few = (
+        "With fewer than 3 finished seeds of each, evaluated on test, the test on 500 shared test pictures cannot tell"
+    )
+    assert by_name["dropout"].startswith(few)
+
+
+@pytest.mark.parametrize("right", [320, 251])
+def test_seeds_of_one_start_are_not_asked_for_more_seeds(store: RunStore, right: int) -> None:
+    labels = np.zeros(500, dtype=np.int64)
+    for seed in range(3):
+        for name, n, more in (("base", 250, {}), ("on", right, {"model__from_run": "first"})):
+            ok = np.arange(500) < n + seed
+            saved = {"logits": logits_of(ok, labels), "labels": labels}
+            write_run(store, f"{name}-{seed}", [{"val_top1": float(ok.mean())}], seed=seed, **saved, **more)
+    on, base = sorted(groups([store.get(i) for i in store.ids()]), key=lambda g: g.key, reverse=True)
+    (found,) = verdicts(base, [on])
+    assert (found.kind, found.is_real, found.one_start) == ("networks", right == 320, (on.label,))
+    assert "fewer than" not in found.sentence and "takes 3 seeds" not in found.sentence
+    assert found.sentence.endswith(
+        f"The seeds of {on.label} begin from the same weights, so this is about these networks."
     )
 
 

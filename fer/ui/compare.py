@@ -348,7 +348,7 @@ def _all_verdicts(comparison: Comparison) -> None:
     for verdict in found:
         _say(verdict)
     st.caption(
-        f"Against {plain(comparison.baseline.label)}, in top-1 on val. With {MIN_SEEDS} finished seeds of each, the verdict is about the recipes: a t test over seeds, paired where the seeds are the same. With fewer it is about two networks: the exact McNemar test on the same pictures, with a bootstrap interval."
+        f"Against {plain(comparison.baseline.label)}, in top-1 on val. With {MIN_SEEDS} finished seeds of each, the verdict is about the recipes: a t test over seeds, paired where the seeds are the same. With fewer, or where the seeds of one began from the same weights, it is about two networks: the exact McNemar test on the same pictures, with a bootstrap interval."
         + f" {correction(found)}"
     )
 
@@ -405,11 +405,16 @@ def _findings(runs: Sequence[Run]) -> None:
     for i, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
         found = remembered(("diagnosis", run_key(run), _stamp(run)), lambda run=run: diagnose(run))
         problems = [f.title.lower() for f in found if f.level == "problem"]
-        said = ", ".join(problems) if problems else "nothing that worries" if run.metrics else "nothing to say yet"
+        nothing = (
+            "no training curve" if run.members else "nothing that worries" if run.metrics else "nothing to say yet"
+        )
+        said = ", ".join(problems) or nothing
         with st.expander(f"{plain(short(name, 60))}: {plain(said)}", expanded=i == 0):
             for finding in found:
                 _finding(run, finding)
-            if not found:
+            if run.members:
+                st.markdown("The rules read training curves, and an ensemble has none.")
+            elif not found:
                 st.markdown("None of the rules found anything." if run.metrics else "No epoch has ended yet.")
 
 

@@ -299,6 +299,8 @@ def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> N
     assert "<b>70.00 %</b> 2 networks together" in " ".join(e.proto.body for e in at.get("html"))
     shown = figures(at).loc["both"]
     assert shown["seeds"] == "" and pd.isna(shown[["n", "best_epoch", "epochs_done", "epochs_asked"]]).all()
+    says = said(open_page("compare", run=["both"], part="What the curves say"))
+    assert "an ensemble has none" in says and "None of the rules" not in says
     rates = open_page("compare", run=["baseline", "both"], curves="Learning rate").get("plotly_chart")[0]
     assert "both" not in rates.proto.alt
 

@@ -140,7 +140,9 @@ def test_another_split_of_the_same_pictures_is_refused(done, make_run):
 
 def test_other_pictures_of_the_same_name_are_refused_with_a_cure_that_helps(done, make_run):
     dataset.save(dataclasses.replace(draw_blobs(seed=5), name="tiny"))
-    with pytest.raises(RunError, match="Import the files that it learned from, or these under another name than 'tiny'"):
+    with pytest.raises(
+        RunError, match="Import the files that it learned from, or these under another name than 'tiny'"
+    ):
         make_run("more", **SMALL, model__from_run="done")
     dataset.save(dataclasses.replace(draw_blobs(seed=5), name="others"))
     assert make_run("more", **SMALL, model__from_run="done", data__name="others").start_note

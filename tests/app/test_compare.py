@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.runtime.state.query_params import QueryParams
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Selectbox
 
 from fer.config import with_settings
 from fer.experiments import groups
@@ -68,6 +70,10 @@ def add(
 
 def chosen(at: AppTest) -> list[str]:
     return at.multiselect(key="compare-runs").value
+
+
+def baseline_of(at: AppTest) -> Selectbox:
+    return next(s for s in at.selectbox if s.label == "Baseline")
 
 
 def figures(at: AppTest) -> pd.DataFrame:
@@ -139,13 +145,83 @@ def test_only_a_broken_run_is_like_none(open_page) -> None:
 
 def test_choosing_writes_the_url_and_clearing_asks_for_a_choice(open_page, study) -> None:
     at = open_page("compare")
-    assert "run" not in at.query_params
     at.multiselect(key="compare-runs").set_value(["baseline", "grouped-conv"]).run()
     assert at.query_params["run"] == ["baseline", "grouped-conv"]
     at.multiselect(key="compare-runs").set_value([]).run()
     assert not at.exception
     assert chosen(at) == []
     assert "Choose one or more runs" in said(at)
+    assert not {"run", "baseline"} & set(at.query_params)
+    assert chosen(at.run()) == []
+
+
+def test_what_the_page_opens_on_stands_in_the_address(open_page, study) -> None:
+    at = open_page("compare")
+    assert (at.query_params["run"], at.query_params["baseline"]) == (list(STUDY), "baseline")
+    at = open_page("compare", run="step-decay")
+    assert "baseline" not in at.query_params, "one experiment is compared with nothing"
+    at.multiselect(key="compare-runs").set_value(["step-decay", "grouped-conv"]).run()
+    assert at.query_params["baseline"] == "step-decay"
+    at.multiselect(key="compare-runs").set_value(["step-decay", "grouped-conv", "baseline"]).run()
+    assert at.query_params["baseline"] == baseline_of(at).value == "baseline", "the reader has chosen none yet"
+    baseline_of(at).set_value("grouped-conv").run()
+    at.multiselect(key="compare-runs").set_value(["grouped-conv", "baseline"]).run()
+    assert at.query_params["baseline"] == baseline_of(at).value == "grouped-conv"
+
+
+def test_the_address_is_written_in_one_step(open_page, study, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, written = QueryParams._send_query_param_msg, []
+    monkeypatch.setattr(QueryParams, "_send_query_param_msg", lambda self: written.append(real(self)))
+    at = open_page("compare")
+    assert len(written) == 1, "each is an entry of the browser's history"
+    at.run()
+    assert len(written) == 1
+
+
+def test_a_baseline_that_the_address_names_is_among_the_runs(open_page, study) -> None:
+    RunStore().annotate("baseline", archived=True)
+    at = open_page("compare", run=["step-decay", "grouped-conv"], baseline="baseline")
+    assert not at.exception and not at.warning
+    assert chosen(at) == at.query_params["run"] == ["step-decay", "grouped-conv", "baseline"]
+    assert baseline_of(at).value == at.query_params["baseline"] == "baseline"
+    assert figures(at)["difference"]["step-decay"] == pytest.approx(1)
+    assert chosen(open_page("compare", run="step-decay", baseline="baseline")) == ["step-decay", "baseline"]
+    at.multiselect(key="compare-runs").set_value(["step-decay", "grouped-conv"]).run()
+    assert at.query_params["baseline"] == baseline_of(at).value == "step-decay", "the reader took it away"
+    assert chosen(at.run()) == ["step-decay", "grouped-conv"]
+
+
+def test_the_baseline_is_among_the_most_runs_that_fit(open_page) -> None:
+    names = [f"run-{i:02}" for i in range(compare.MAX_RUNS + 1)]
+    for i, name in enumerate(names):
+        add(name, [0.3], shift=i)
+    at = open_page("compare", run=names[:-1], baseline=names[-1])
+    assert not at.exception
+    assert chosen(at) == [*names[:-2], names[-1]]
+    assert "are the most that one page can show: run-29" in said(at)
+
+
+@pytest.mark.parametrize("runs", [["baseline"], ["baseline", "step-decay"]])
+def test_a_baseline_that_is_not_there_is_named(open_page, study, runs: list[str]) -> None:
+    at = open_page("compare", run=runs, baseline="gone<b>")
+    assert not at.exception
+    assert "The baseline that the address names is left out, since there is no such run: gone<b>." in said(at)
+    assert at.query_params["baseline"] == "gone<b>", "until the reader chooses another"
+    broken = RunStore().root / "torn"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"sch')
+    at = open_page("compare", run=runs, baseline="torn")
+    assert not at.exception
+    assert "its folder is damaged: torn (config.json is damaged" in said(at)
+
+
+def test_an_older_address_brings_back_its_baseline(open_page, study) -> None:
+    at = open_page("compare", baseline="step-decay")
+    baseline_of(at).set_value("grouped-conv").run()
+    at.query_params["baseline"] = "step-decay"  # as by the browser's Back
+    at.run()
+    assert baseline_of(at).value == at.query_params["baseline"] == "step-decay"
+    assert pd.isna(figures(at)["difference"]["step-decay"])
 
 
 def test_changed_url_wins_over_the_picker(open_page, study) -> None:
@@ -228,11 +304,11 @@ def test_settings_show_differences_and_all_on_request(open_page, study) -> None:
 
 def test_the_url_holds_the_baseline_and_differences_are_against_it(open_page, study) -> None:
     at = open_page("compare", baseline="step-decay")
-    assert next(s for s in at.selectbox if s.label == "Baseline").value == "step-decay"
+    assert baseline_of(at).value == "step-decay"
     shown = figures(at)["difference"]
     assert pd.isna(shown["step-decay"])
     assert (shown["baseline"], shown["grouped-conv"]) == (pytest.approx(-1), pytest.approx(2))
-    next(s for s in at.selectbox if s.label == "Baseline").set_value("grouped-conv").run()
+    baseline_of(at).set_value("grouped-conv").run()
     assert at.query_params["baseline"] == "grouped-conv"
     assert figures(at)["difference"]["step-decay"] == pytest.approx(-2)
 

@@ -14,14 +14,14 @@ import streamlit as st
 from fer.diagnosis import Finding, diagnose, diagnose_together
 from fer.errors import RunError
 from fer.experiments import Group, best_top1, data_label, groups, labels, several
-from fer.plots.comparison import differences, differences_in_words
+from fer.plots.comparison import differences, differences_in_words, numbers
 from fer.plots.curves import short
 from fer.recipes import STUDY
 from fer.runs import ACTIVE, Run, RunStore
 from fer.ui import compare_curves, compare_tables
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import remembered, run_key, shown
-from fer.ui.parts import chart, data_notes, empty, percent
+from fer.ui.parts import chart, csv_button, data_notes, empty, percent
 from fer.verdicts import MIN_SEEDS, Verdict, correction, verdicts
 
 MAX_RUNS = 30
@@ -384,6 +384,7 @@ def _all_verdicts(comparison: Comparison) -> None:
     if told:
         figure = remembered(("differences", comparison.key, dark()), lambda: differences(found, dark=dark()))
         chart(figure, key="differences", alt=differences_in_words(found))
+        csv_button(lambda: numbers(found), "fer-lab-differences", key="differences-csv", label="Differences as CSV")
     for verdict in found:
         _say(verdict)
     st.caption(

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from fer.files import write_json_atomic
 from fer.recipes import STUDY, get_recipe
 from fer.results import as_csv
 from fer.runs import RunStore
-from fer.ui import compare, compare_tables
+from fer.ui import compare, compare_curves, compare_tables
 from tests.app.conftest import ROOT, said
 from tests.made_runs import logits_of, write_run
 
@@ -78,6 +79,19 @@ def baseline_of(at: AppTest) -> Selectbox:
 
 def figures(at: AppTest) -> pd.DataFrame:
     return at.dataframe[0].value.set_index("label")
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
+    """`{file name: rows}` of the CSV buttons that a page draws."""
+    found: dict[str, list[dict[str, Any]]] = {}
+
+    def kept(rows: Any, name: str, **_options: Any) -> None:
+        found[name] = list(rows() if callable(rows) else rows)
+
+    for module in (compare, compare_curves, compare_tables):
+        monkeypatch.setattr(module, "csv_button", kept)
+    return found
 
 
 @pytest.fixture
@@ -379,7 +393,7 @@ def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> N
     assert "both" not in rates.proto.alt
 
 
-def test_one_seed_each_is_a_verdict_on_two_networks(open_page) -> None:
+def test_one_seed_each_is_a_verdict_on_two_networks(open_page, saved) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 7, 400)
     for name, share in (("baseline", 0.5), ("cosine", 0.8)):
@@ -391,6 +405,9 @@ def test_one_seed_each_is_a_verdict_on_two_networks(open_page) -> None:
     assert "On 400 shared pictures the network cosine is" in said(at)
     assert "exact McNemar test" in said(at)
     assert at.get("plotly_chart")[-1].proto.alt.startswith("Differences in top-1 with 95 % intervals.")
+    (row,) = saved["fer-lab-differences"]
+    assert (row["name"], row["baseline"], row["n"]) == ("cosine", "baseline", 400)
+    assert row["difference"] == pytest.approx(0.3) and row["low"] < 0.3 < row["high"]
 
 
 def test_what_the_curves_say_has_evidence_and_remedies_that_open_train(open_page) -> None:
@@ -433,6 +450,40 @@ def test_other_runs_are_found_by_words_and_settings(open_page, study) -> None:
     assert "4 of 5 runs" in said(at) and "odd" not in list(at.dataframe[0].value["run"])
 
 
+def test_archived_runs_are_found_and_chosen_on_request(open_page, study, monkeypatch: pytest.MonkeyPatch) -> None:
+    add("old", [0.3], recipe="cosine", shift=5)
+    assert "archived-too" not in [t.key for t in open_page("compare", part="Other runs").toggle]
+    RunStore().annotate("old", archived=True)
+    assert "4 of 4 runs" in said(open_page("compare", part="Other runs"))
+    real = compare_tables.table
+
+    def first_row_selected(rows: list[Any], **options: Any) -> Any:
+        shown = real(rows, **options)
+        return SimpleNamespace(selection=SimpleNamespace(rows=[0])) if options["key"].startswith("all-runs") else shown
+
+    monkeypatch.setattr(compare_tables, "table", first_row_selected)
+    at = open_page("compare", part="Other runs", find="archived cosine", **{"archived-too": "true"})
+    assert not at.exception
+    assert "1 of 5 runs" in said(at)
+    assert list(at.dataframe[0].value["state"]) == ["✓ finished, archived"]
+    at.button(key="choose-these").click().run()
+    assert not at.exception
+    assert chosen(at) == ["old"] and at.query_params["run"] == "old"
+    assert "baseline" not in at.query_params, "the one that was filled in is not among the chosen"
+
+
+def test_the_figures_are_filtered_by_words_and_settings(open_page, study) -> None:
+    at = open_page("compare", filter="decay")
+    assert list(figures(at).index) == ["step-decay", "exponential-decay"]
+    assert "2 of 4 rows" in said(at)
+    assert figures(at)["difference"]["step-decay"] == pytest.approx(1), "against the baseline, shown or not"
+    at.selectbox(key="filter-setting").set_value("schedule.name").run()
+    at.multiselect(key="filter-value-schedule.name").set_value(["step"]).run()
+    assert list(figures(at).index) == ["step-decay"]
+    at.text_input(key="filter").set_value("nothing of the kind").run()
+    assert not at.exception and "0 of 4 rows" in said(at) and not at.dataframe
+
+
 def test_a_run_is_renamed_tagged_and_archived_from_here(open_page, study) -> None:
     at = open_page("compare")
     at.selectbox(key="edit-run").set_value("step-decay").run()
@@ -446,12 +497,15 @@ def test_a_run_is_renamed_tagged_and_archived_from_here(open_page, study) -> Non
     assert RunStore().get("step-decay").notes.pinned and RunStore().get("step-decay").notes.archived
 
 
-def test_more_than_five_runs_have_parallel_coordinates(open_page) -> None:
+def test_more_than_five_runs_have_parallel_coordinates(open_page, saved) -> None:
     for i in range(6):
         add(f"run-{i}", [0.3 + i / 100], shift=i, optim__lr=0.001 * (i + 1))
     at = open_page("compare", run=[f"run-{i}" for i in range(6)], part="Settings")
     assert not at.exception
     assert at.get("plotly_chart")[-1].proto.alt == "Parallel coordinates of 6 runs: optim.lr, and best val top-1."
+    rows = saved["fer-lab-parallel"]
+    assert [r["run"] for r in rows] == [f"run-{i}" for i in range(6)]
+    assert rows[2] == {"run": "run-2", "optim.lr": 0.003, "best_val_top1": 0.32}
 
 
 def test_different_data_are_not_compared(open_page) -> None:

@@ -344,7 +344,10 @@ def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_pa
     assert shown.loc["baseline", "best_val_top1_std"] == pytest.approx(1)
     assert "step-decay is best: 56.17 % val top-1 (mean of 3 seeds)" in said(at)
     assert "step-decay beats baseline by 5.17 points" in said(at) and "more than noise" in said(at)
-    assert "mean of 3 seeds" in " ".join(e.proto.body for e in at.get("html"))
+    legend = " ".join(e.proto.body for e in at.get("html"))
+    assert "mean of 3 seeds" in legend and "☆ highest mean" in legend and "best epoch" not in legend
+    assert "a star stands where their mean val top-1 is highest" in said(at)
+    assert "51.00 % where its mean val top-1 is highest" in at.get("plotly_chart")[1].proto.alt
     single = open_page("compare", run=ids, rows="Single runs")
     assert len(figures(single)) == 6
 
@@ -389,8 +392,13 @@ def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> N
     assert "<b>70.00 %</b> 2 networks together" in " ".join(e.proto.body for e in at.get("html"))
     shown = figures(at).loc["both"]
     assert shown["seeds"] == "" and pd.isna(shown[["n", "best_epoch", "epochs_done", "epochs_asked"]]).all()
-    rates = open_page("compare", run=["baseline", "both"], curves="Learning rate").get("plotly_chart")[0]
-    assert "both" not in rates.proto.alt
+    at = open_page("compare", run=["baseline", "both"], curves="Learning rate")
+    assert "both" not in at.get("plotly_chart")[0].proto.alt
+    assert "Not drawn, since an ensemble has no learning rate: both." in said(at)
+    at = open_page("compare", run="both", curves="Learning rate")
+    assert not at.exception and not at.get("plotly_chart")
+    assert "so it has no learning rate to draw" in said(at)
+    assert "Learning rate as CSV" not in [b.label for b in at.get("download_button")]
 
 
 def test_one_seed_each_is_a_verdict_on_two_networks(open_page, saved) -> None:
@@ -436,6 +444,24 @@ def test_curves_can_be_drawn_otherwise_by_url(open_page, study) -> None:
     assert specs[0]["layout"]["yaxis"]["type"] == "log"
     assert specs[0]["layout"]["xaxis"]["title"]["text"] == "s of training"
     assert next(t["name"] for t in specs[0]["data"]) == "raw"
+
+
+def test_the_gap_is_linear_whatever_the_scale_and_that_is_said(open_page, study) -> None:
+    at = open_page("compare", scale="Log", curves="Generalisation gap")
+    assert not at.exception
+    assert json.loads(at.get("plotly_chart")[0].proto.spec)["layout"].get("yaxis", {}).get("type") != "log"
+    assert "The gap keeps a linear scale" in said(at)
+    at = open_page("compare", scale="Log")
+    assert json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]["yaxis"]["type"] == "log"
+    assert "The gap keeps" not in said(at)
+
+
+def test_where_the_hover_box_has_no_room_for_settings_it_says_where_they_are(open_page) -> None:
+    for i in range(12):
+        add(f"run-{i}", [0.3 + i / 100], shift=i, optim__lr=0.001 * (i + 1))
+    at = open_page("compare", run=[f"run-{i}" for i in range(12)])
+    assert not at.exception and "no room for the settings of so many runs" in said(at)
+    assert "no room" not in said(open_page("compare", run=[f"run-{i}" for i in range(6)]))
 
 
 def test_other_runs_are_found_by_words_and_settings(open_page, study) -> None:

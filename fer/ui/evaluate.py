@@ -36,6 +36,7 @@ from fer.verdicts import SavedLogits, read_logits, verdicts
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
 _DATA_HELP = "The run's own data set stands first; others need the same classes."
 _SPLIT_HELP = "train: what it learned from. val: what epochs and settings are chosen by. test: looked at last."
+_VIEWS_HELP = "The network is asked about ten views of each picture, moved and mirrored, and the answers are averaged: mostly more right, and ten times the work."
 _TABS = ("Confusion matrix", "Surest mistakes", "Wrong for all", "Calibration")
 _DIFFERENCE = "Difference"
 _PICTURES_SHOWN = (24, 60, 200)
@@ -108,7 +109,7 @@ def show(store: RunStore, choice: Choice) -> None:
         return
     pairs = [(r, report) for r, report in zip(choice.runs, reports, strict=True) if report]
     pairs = [(r, report) for r, report in pairs if _same_classes(r, report, own)]
-    _figures(pairs, split)
+    _figures(store, pairs, choice)
     _which_is_better([r for r, _ in pairs], name, split)
     for i, (r, report) in enumerate(pairs):
         if not i or (r.data_name, r.split_note) != (pairs[0][0].data_name, pairs[0][0].split_note):
@@ -133,8 +134,7 @@ def _same_classes(run: Run, report: Mapping[str, Any], first: Mapping[str, Any])
 
 def report_for(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any] | None:
     """The saved report, or one made at the press of a button; None until then. Raises FerError where it cannot be made."""
-    key = (str(store.root), run.id, name, split)
-    report = _newer(_saved(run, name, split), st.session_state.get(_FRESH, {}).get(key))
+    report = _newer(_saved(run, name, split), _fresh(store, run, name, split))
     if report is None:
         with st.container(border=True):
             st.markdown(f"**Not evaluated yet.** There is no report of {plain(run.name)} on {plain(name)}, {split}.")
@@ -142,13 +142,11 @@ def report_for(store: RunStore, run: Run, name: str, split: str) -> dict[str, An
     else:
         pressed = _is_stale(run, report) and _evaluate_button(run, "Evaluate again")
     if pressed:
-        fresh = _evaluate(store, run, name, split)
-        st.session_state[_FRESH] = {**st.session_state.get(_FRESH, {}), key: fresh}
-        st.rerun()  # so that the picker, the splits and the button see it too
+        _evaluate(store, run, name, split)
     return report
 
 
-def _figures(pairs: Sequence[tuple[Run, Mapping[str, Any]]], split: str) -> None:
+def _figures(store: RunStore, pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
     """The numbers of one report, or of two below each other with the second's difference to the first."""
     first = pairs[0][1]
     for run, report in pairs:
@@ -166,8 +164,18 @@ def _figures(pairs: Sequence[tuple[Run, Mapping[str, Any]]], split: str) -> None
                 help=help.format(chance=f"{np.log(len(report['classes'])):.3f}"),
                 width="content",
             )
-        _views(row, run, report, split)
+        averaged = _with_views(store, run, report, choice)
+        if averaged is not None:
+            row.metric(
+                "Top-1, ten views",
+                percent(averaged),
+                f"{100 * (averaged - report['top1']):+.2f} points",
+                help=_VIEWS_HELP,
+                width="content",
+            )
         row.metric("Pictures", f"{report['n']:,}", width="content")
+        if averaged is None:
+            _offer_views(store, run, report, choice)
 
 
 _FIGURES = (
@@ -183,17 +191,45 @@ _FIGURES = (
 )  # fmt: skip
 
 
-def _views(row: Any, run: Run, report: Mapping[str, Any], split: str) -> None:
-    """Top-1 with test-time views, where it was evaluated with them."""
-    averaged = (run.report(f"{split}{TTA}", report.get("fingerprint")) or {}).get("top1")
-    if isinstance(averaged, int | float):
-        row.metric(
-            "Top-1, ten views",
-            percent(averaged),
-            f"{100 * (averaged - report['top1']):+.2f} points",
-            help="The network is asked about ten views of each picture, moved and mirrored, and the answers are averaged: ten times the work, and mostly more right.",
-            width="content",
+def _with_views(store: RunStore, run: Run, report: Mapping[str, Any], choice: Choice) -> float | None:
+    """Top-1 with test-time views, of the same weights and pictures; None where it was not evaluated with them."""
+    split = choice.split + TTA
+    for found in (run.report(split, report.get("fingerprint")), _fresh(store, run, choice.data, split)):
+        if found and all(found.get(key) == report.get(key) for key in ("epoch", "fingerprint")):
+            return float(found["top1"]) if isinstance(found.get("top1"), int | float) else None
+    return None
+
+
+def _offer_views(store: RunStore, run: Run, report: Mapping[str, Any], choice: Choice) -> None:
+    """A button that evaluates with views, or why that cannot be done here, and the command."""
+    other = f" --dataset {choice.data}" if choice.data != run.data_name else ""
+    command = f"`python -m fer evaluate {run.id}{other} --split {choice.split} --tta`"
+    if not run.has_weights:
+        st.caption(
+            f":material/info: Top-1 with ten views is not known, and the run has no weights to ask. With them: {command}"
         )
+    elif not _at_hand(run, report, choice.data):
+        st.caption(
+            f":material/info: Top-1 with ten views is not known, and these pictures of {plain(choice.data)} are not prepared on this machine. Once they are: {command}"
+        )
+    elif run.best and report.get("epoch", 0) not in (0, run.best["epoch"]):
+        return  # this report is of other weights; it is to be made anew first
+    elif st.button(
+        "Evaluate with ten views",
+        icon=":material/filter_none:",
+        key=f"views-{run.id}",
+        help=f"{_VIEWS_HELP} In a terminal: {command}",
+    ):
+        _evaluate(store, run, choice.data, choice.split, tta=True)
+
+
+def _at_hand(run: Run, report: Mapping[str, Any], name: str) -> bool:
+    """Whether the pictures that a report is of are prepared here, so that an evaluation would be of the same."""
+    if not dataset.dataset_path(name).is_file():
+        return name == SAMPLE
+    data = load_dataset(name)
+    split_anew = data.with_val_fraction(run.config.data.val_fraction if run.config else None)
+    return report.get("fingerprint") in (data.fingerprint, split_anew.fingerprint)
 
 
 def _which_is_better(runs: Sequence[Run], name: str, split: str) -> None:
@@ -632,11 +668,20 @@ def _evaluate_button(run: Run, label: str) -> bool:
     return st.button(label, type="primary", icon=":material/play_arrow:", key=f"evaluate-{run.id}")
 
 
-def _evaluate(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any]:
-    with st.spinner(f"Evaluating on {plain(name)}, {split}"):
+def _fresh(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any] | None:
+    """The report that this session made, with `TTA` behind the split where views were averaged."""
+    return st.session_state.get(_FRESH, {}).get((str(store.root), run.id, name, split))
+
+
+def _evaluate(store: RunStore, run: Run, name: str, split: str, *, tta: bool = False) -> None:
+    """Evaluate, keep the report for this session too, and run the page anew, so that everything on it sees it."""
+    with st.spinner(f"Evaluating on {plain(name)}, {split}{', ten views of each picture' if tta else ''}"):
         from fer.evaluate import evaluate_run
 
-        return evaluate_run(store, run.id, name, split)
+        report = evaluate_run(store, run.id, name, split, tta=tta)
+    key = (str(store.root), run.id, name, split + TTA * tta)
+    st.session_state[_FRESH] = {**st.session_state.get(_FRESH, {}), key: report}
+    st.rerun()
 
 
 # --- data sets

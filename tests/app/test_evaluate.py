@@ -336,6 +336,53 @@ def test_without_saved_logits_the_matrix_shows_and_the_rest_says_how_to_get_them
     assert "has no saved predictions on val" in said(at)
 
 
+def views_button(at) -> list:
+    return [b for b in at.button if b.label == "Evaluate with ten views"]
+
+
+def test_ten_views_are_evaluated_at_the_press_of_a_button_and_kept(open_page, finished_run, store) -> None:
+    at = open_page("evaluate")
+    assert "Top-1, ten views" not in metrics(at)
+    (button,) = views_button(at)
+    at = button.click().run()
+    assert not at.exception and not views_button(at)
+    kept = store.get("done").report("val+tta")
+    assert metrics(at)["Top-1, ten views"] == f"{100 * kept['top1']:.2f} %"
+
+
+def test_ten_views_of_a_store_that_cannot_be_written_last_for_the_session(
+    open_page, finished_run, store, monkeypatch
+) -> None:
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    at = open_page("evaluate", split="val")
+    at = views_button(at)[0].click().run()
+    assert not at.exception and "Top-1, ten views" in metrics(at)
+    assert store.get("done").report("val+tta") is None and "Top-1, ten views" not in metrics(open_page("evaluate"))
+
+
+def test_where_ten_views_cannot_be_evaluated_it_says_why_and_how(open_page, finished_run, store, tmp_path) -> None:
+    dataset.save(draw_blobs(seed=9))
+    at = open_page("evaluate")
+    assert not at.exception and not views_button(at), "the data have changed, and the report is of what they were"
+    assert "these pictures of tiny are not prepared on this machine" in said(at)
+    (tmp_path / "data" / "tiny.npz").unlink()
+    at = open_page("evaluate")
+    assert "`python -m fer evaluate done --split val --tta`" in said(at) and not views_button(at)
+    (finished_run.path / "best.safetensors").unlink()
+    at = open_page("evaluate")
+    assert "the run has no weights to ask" in said(at) and not views_button(at)
+
+
+def test_ten_views_of_an_earlier_epoch_do_not_stand_beside_a_later_one(open_page, finished_run, store) -> None:
+    report = finished_run.report("val")
+    store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "epoch": 99, "top1": 0.5})
+    at = open_page("evaluate")
+    assert "Top-1, ten views" not in metrics(at) and views_button(at)
+    store.save_report("done", finished_run.fingerprint, "val", {**report, "epoch": 98})
+    at = open_page("evaluate")
+    assert not views_button(at) and "This report is of epoch 98" in said(at)
+
+
 def test_top1_with_test_time_views_stands_beside_it_where_it_is_known(open_page, finished_run, store) -> None:
     report = finished_run.report("val")
     store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "top1": 0.5})

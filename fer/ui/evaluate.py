@@ -567,21 +567,28 @@ _GALLERY_CSS = """<style>
 
 def _calibration_tab(pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
     st.markdown(
-        "Of the pictures that a network is 80 % sure of, it should get 80 % right. Below the dotted line it is too sure of itself. Temperature scaling divides its logits by one number; answers stay as they are."
+        "Of the pictures that a network is 80 % sure of, it should get 80 % right. Below the dotted line it is too sure of itself. Temperature scaling divides its logits by one number, which is fitted on val; answers stay as they are."
     )
     for column, (run, _report) in zip(st.columns(len(pairs), gap="medium"), pairs, strict=True):
         with column:
             saved = _saved_logits(run, choice)
             if saved:
-                _calibration(run, saved)
+                _calibration(run, saved, choice.split)
 
 
-def _calibration(run: Run, saved: SavedLogits) -> None:
-    """The reliability diagram before and after; what was fitted on one half of the pictures is judged on the other."""
-    before, after = metrics.softmax(saved.logits), metrics.cross_fitted(saved.logits, saved.labels)
+def _calibration(run: Run, saved: SavedLogits, split: str) -> None:
+    """The reliability diagram before and after. On val, what was fitted on one half of the pictures is judged on the other;
+    any other split is judged with the run's temperature, as `metrics.calibration` has it."""
+    before, fitted = metrics.softmax(saved.logits), metrics.fit_temperature(saved.logits, saved.labels)
+    if split == "val":
+        temperature, after = fitted, metrics.cross_fitted(saved.logits, saved.labels)
+        how = "Each half of the pictures at the temperature that was fitted on the other half."
+    else:
+        temperature = run.temperature()
+        after = metrics.softmax(saved.logits, temperature)
+        how = f"At the temperature that was fitted on val; none is fitted on {split}."
     errors = [metrics.calibration_error(p, saved.labels) for p in (before, after)]
     bins = [metrics.reliability(p, saved.labels) for p in (before, after)]
-    temperature = metrics.fit_temperature(saved.logits, saved.labels)
     row = st.container(horizontal=True, gap="medium")
     row.metric(
         "Calibration error",
@@ -594,17 +601,26 @@ def _calibration(run: Run, saved: SavedLogits) -> None:
         percent(errors[1]),
         f"{100 * (errors[1] - errors[0]):+.2f} points",
         delta_color="inverse",
-        help="Each half of the pictures at the temperature that was fitted on the other half.",
+        help=how,
         width="content",
     )
-    row.metric("Temperature", f"{temperature:.2f}", help="Above 1: the network was too sure.", width="content")
-    words = "too sure of itself" if temperature > 1.05 else "not sure enough" if temperature < 0.95 else "about honest"
+    row.metric(
+        "Temperature",
+        f"{temperature:.2f}",
+        help="Fitted on val. Above 1: the network was too sure there.",
+        width="content",
+    )
+    if temperature == 1 and split != "val":
+        st.caption(
+            f":material/info: {plain(run.name)} has no temperature yet, so scaling changes nothing. Evaluating it on val fits one: `python -m fer evaluate {run.id}`"
+        )
+    words = "too sure of itself" if fitted > 1.05 else "not sure enough" if fitted < 0.95 else "about honest"
     chart(
         reliability_diagram(*bins, dark=dark()),
         key=f"reliability-{run.id}",
         alt=f"Reliability diagram of {run.name}: it is {words}. Calibration error {percent(errors[0])} as trained, {percent(errors[1])} after temperature scaling.",
     )
-    st.markdown(f"{plain(run.name)} is {words}.")
+    st.markdown(f"{plain(run.name)} is {words} on {split}.")
     kinds = ("as trained", "after temperature scaling")
     rows = [{"probabilities": kind, **b} for kind, found in zip(kinds, bins, strict=True) for b in found]
     csv_button(rows, f"fer-lab-reliability-{run.id}", key=f"reliability-csv-{run.id}")

@@ -13,6 +13,7 @@ from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.metrics import summarise
 from fer.ui.evaluate import confusion_sentences
+from fer.ui.parts import percent
 from tests.app.conftest import said, set_record
 from tests.conftest import draw_blobs
 
@@ -327,6 +328,25 @@ def test_what_all_get_wrong_and_the_calibration_have_tabs(open_page, second_run)
     assert not at.exception
     assert {"Calibration error", "After temperature scaling", "Temperature"} <= set(metrics(at))
     assert at.get("plotly_chart")[0].proto.alt.startswith("Reliability diagram of other")
+
+
+def test_other_splits_are_calibrated_with_the_temperature_of_val(open_page, finished_run, store) -> None:
+    press_evaluate(open_page("evaluate", split="train"))
+    at = open_page("evaluate", split="train", tab="Calibration")
+    kept = store.get("done").report("train")["calibration"]
+    assert not at.exception and not kept["cross_fitted"]
+    assert metrics(at)["Temperature"] == f"{finished_run.temperature():.2f}"
+    assert metrics(at)["After temperature scaling"] == f"{100 * kept['ece_after']:.2f} %"
+    helps = {m.label: m.help for m in at.metric}
+    assert helps["After temperature scaling"] == "At the temperature that was fitted on val; none is fitted on train."
+    assert "on train." in said(at) and "has no temperature yet" not in said(at)
+    at = open_page("evaluate", tab="Calibration")
+    assert metrics(at)["After temperature scaling"] == percent(finished_run.report("val")["calibration"]["ece_after"])
+    content = json.loads((finished_run.path / "report.json").read_text())
+    del content["reports"][finished_run.fingerprint]["val"]
+    (finished_run.path / "report.json").write_text(json.dumps(content))
+    at = open_page("evaluate", split="train", tab="Calibration")
+    assert "done has no temperature yet" in said(at) and metrics(at)["Temperature"] == "1.00"
 
 
 def test_without_saved_logits_the_matrix_shows_and_the_rest_says_how_to_get_them(open_page, finished_run) -> None:

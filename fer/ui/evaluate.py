@@ -26,6 +26,7 @@ from fer.plots.evaluation import (
     difference,
     difference_heatmap,
     reliability_diagram,
+    shares,
 )
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import dark, plain
@@ -66,7 +67,7 @@ def choose(everything: Sequence[Run]) -> Choice | None:
     if run is None:
         return None
     with beside:
-        other = _second([r for r in runs if r.id != run.id])
+        other = _second(run, [r for r in runs if r.id != run.id])
     with second:
         name = st.selectbox("Data set", _datasets(run), key="data", bind="query-params", help=_DATA_HELP)
     splits = _splits(run, name)
@@ -78,12 +79,17 @@ def choose(everything: Sequence[Run]) -> Choice | None:
     return Choice((run, other) if other else (run,), name, split, tuple(runs))
 
 
-def _second(runs: Sequence[Run]) -> Run | None:
+def _second(first: Run, others: Sequence[Run]) -> Run | None:
     """A second run to look at beside the first, kept in the URL as `with`; None by default."""
-    by_id = {r.id: r for r in seeds_last(runs)}
+    by_id = {r.id: r for r in seeds_last(others)}
     wanted = st.query_params.get("with")
     if wanted and wanted not in by_id:
         st.query_params.pop("with")
+        if wanted != first.id:
+            st.warning(
+                f"The link names the run {plain(wanted)} as the second, which cannot be shown here.",
+                icon=":material/link_off:",
+            )
     chosen = st.selectbox(
         "Compare with",
         list(by_id),
@@ -288,37 +294,48 @@ def _confusion(pairs: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
             label_visibility="collapsed",
         )
     alt = f"Confusion matrix of {len(classes)} classes. {' '.join(confusion_sentences(matrix, classes))}"
+    name = f"fer-lab-confusion-{run.id}"
     if view == _DIFFERENCE and len(pairs) > 1:
         theirs, names = np.array(pairs[1][1]["confusion_matrix"]), (run.name, pairs[1][0].name)
         figure = difference_heatmap(matrix, theirs, classes, names=names, dark=dark())
-        unit = "pictures" if difference(matrix, theirs)[1] else "per cent of the true class"
+        values, in_counts = difference(matrix, theirs)
+        unit = "pictures" if in_counts else "per cent of the true class"
         st.caption(f"{plain(names[0])} minus {plain(names[1])}, in {unit}: with a plus, the first says so more often.")
-        alt = f"Difference of two confusion matrices, {names[0]} minus {names[1]}."
+        alt, name = (
+            f"Difference of two confusion matrices, {names[0]} minus {names[1]}.",
+            f"{name}-minus-{pairs[1][0].id}",
+        )
     else:
         key = ("confusion", matrix.tobytes(), tuple(classes), view, dark())
         figure = remembered(key, lambda: confusion_heatmap(matrix, classes, view=view, dark=dark()))
+        values, in_counts = shares(matrix, view), view == VIEWS[0]
+        if not in_counts:
+            name += f"-{view.lower().replace(' ', '-')}"
         if len(pairs) > 1:
             st.caption(f"Of {plain(run.name)}.")
     event = chart(figure, key="confusion", alt=alt, on_select="rerun")
     _follow_click(event, classes)
     called = [f"called {c}" for c in classes]
-    rows = [{"true class": c, **dict(zip(called, row, strict=True))} for c, row in zip(classes, matrix, strict=True)]
-    csv_button(rows, f"fer-lab-confusion-{run.id}", key="confusion-csv")
+    shown = values.astype(int) if in_counts else values
+    rows = [
+        {"true class": c, **dict(zip(called, row, strict=True))} for c, row in zip(classes, shown.tolist(), strict=True)
+    ]
+    csv_button(rows, name, key="confusion-csv")
 
 
 def _follow_click(event: Any, classes: Sequence[str]) -> None:
     """Choose the cell that was clicked; once for each click, so that the list below can choose another.
 
-    Where the tab was not open a moment ago, nothing was clicked yet, and the cell is the one in the URL.
+    Where the tab was not open a moment ago, nothing was clicked yet, and the cell is the one in the URL. Another view of
+    the matrix is another chart, in which nothing is clicked: the cell stays, and the list has its own way to none.
     """
     points = event.selection.points
     cell = (points[0]["y"], points[0]["x"]) if points else None
     if "cell" not in st.session_state:
-        st.session_state["clicked-cell"] = cell
         st.session_state["cell"] = st.query_params.get("cell")
-    elif cell != st.session_state.get("clicked-cell"):
-        st.session_state["clicked-cell"] = cell
-        st.session_state["cell"] = _cell_name(classes, *map(int, cell)) if cell else None
+    elif cell and cell != st.session_state.get("clicked-cell"):
+        st.session_state["cell"] = _cell_name(classes, *map(int, cell))
+    st.session_state["clicked-cell"] = cell
 
 
 def _cell_name(classes: Sequence[str], true: int, predicted: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.metrics import summarise
+from fer.ui import evaluate
 from fer.ui.evaluate import confusion_sentences
 from fer.ui.parts import percent
 from tests.app.conftest import said, set_record
@@ -247,6 +249,40 @@ def test_two_runs_stand_beside_each_other_with_their_difference(open_page, secon
     assert sum(counts) == 0 and len(counts) == 49
     assert [m.label for m in at.metric].count("Top-1") == 2 and len(at.dataframe) == 2
     assert "shared pictures" in said(at)
+    assert not at.warning
+
+
+def test_a_second_run_that_is_not_there_is_named(open_page, second_run) -> None:
+    at = open_page("evaluate", run="other", **{"with": "gone<b>"})
+    assert not at.exception and at.selectbox(key="pick-with").value is None
+    assert "The link names the run gone<b> as the second, which cannot be shown here." in said(at)
+    assert "with" not in at.query_params
+    assert not open_page("evaluate", run="other", **{"with": "other"}).warning, "it is the first already"
+
+
+@pytest.fixture
+def matrix_csv(monkeypatch) -> dict[str, list[list[float]]]:
+    """`{file name: numbers}` of the matrices that a page offers as CSV."""
+    found, real = {}, evaluate.csv_button
+
+    def kept(rows, name, **options):
+        if "confusion" in name:
+            found[name] = [list(row.values())[1:] for row in rows]
+        real(rows, name, **options)
+
+    monkeypatch.setattr(evaluate, "csv_button", kept)
+    return found
+
+
+def test_the_csv_of_the_matrix_holds_the_numbers_that_are_shown(open_page, second_run, matrix_csv, store) -> None:
+    mine, theirs = (np.array(store.get(r).report("val")["confusion_matrix"]) for r in ("other", "done"))
+    for view in ("Counts", "By row", "By column", "Difference"):
+        assert not open_page("evaluate", run="other", **{"with": "done"}, view=view).exception
+    assert matrix_csv["fer-lab-confusion-other"] == mine.tolist()
+    by_row, by_column = (np.array(matrix_csv[f"fer-lab-confusion-other-by-{axis}"]) for axis in ("row", "column"))
+    np.testing.assert_allclose(by_row, mine / 10)
+    np.testing.assert_allclose(by_column, mine / mine.sum(axis=0))
+    assert matrix_csv["fer-lab-confusion-other-minus-done"] == (mine - theirs).tolist()
 
 
 def test_two_runs_whose_settings_cannot_be_read_stand_beside_each_other(open_page, second_run, store) -> None:
@@ -309,6 +345,31 @@ def test_the_chosen_cell_outlives_a_look_at_another_tab(open_page, second_run) -
     at.session_state["tab"] = "Confusion matrix"
     at.run()
     assert not at.exception and at.selectbox(key="cell").value == "angry called disgust"
+
+
+def test_a_clicked_cell_stays_when_the_numbers_change_and_can_be_clicked_again(
+    open_page, second_run, monkeypatch
+) -> None:
+    real, points = evaluate.chart, []
+
+    def clicked(figure, *, key, **options):
+        shown = real(figure, key=key, **options)
+        return SimpleNamespace(selection=SimpleNamespace(points=list(points))) if key == "confusion" else shown
+
+    monkeypatch.setattr(evaluate, "chart", clicked)
+    at = open_page("evaluate", run="other")
+    points.append({"x": 1, "y": 0})
+    at.run()
+    assert at.selectbox(key="cell").value == "angry called disgust"
+    points.clear()  # another view is another chart to Streamlit, without a selection
+    at.segmented_control(key="view").set_value("By row").run()
+    assert not at.exception and at.selectbox(key="cell").value == "angry called disgust"
+    assert at.query_params["cell"] == "angry called disgust"
+    at.selectbox(key="cell").set_value(None).run()
+    assert at.selectbox(key="cell").value is None and "cell" not in at.query_params
+    points.append({"x": 1, "y": 0})
+    at.run()
+    assert at.selectbox(key="cell").value == "angry called disgust"
 
 
 def test_without_the_data_set_mistakes_are_told_in_words(open_page, second_run, tmp_path) -> None:

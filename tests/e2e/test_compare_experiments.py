@@ -34,6 +34,26 @@ def test_a_link_opens_the_four_and_the_baseline_is_pinned_in_the_address(server:
     other = page.context.new_page()
     other.goto(page.url)
     expect(other.get_by_text(re.compile("cannot tell step-decay and grouped-conv apart"))).to_be_visible()
+    page.go_back()
+    expect(page).to_have_url(re.compile("baseline=baseline"))
+    expect(page.get_by_text(re.compile("cannot tell step-decay and baseline apart"))).to_be_visible()
+    settled(page)
+    expect(page).to_have_url(re.compile("baseline=baseline"))
+
+
+def test_what_the_page_opens_on_is_one_entry_of_the_history(server: Server, page: Page) -> None:
+    page.goto(server.url)
+    expect(page.get_by_test_id("stHeading").first).to_be_visible()
+    settled(page)
+    entries = page.evaluate("history.length")
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Compare").click()
+    expect(page).to_have_url(re.compile("/compare\\?run=.*&baseline=baseline"))
+    settled(page)
+    assert page.evaluate("history.length") == entries + 2, "the page, and what it shows"
+    page.go_back()
+    settled(page)
+    page.go_back()
+    expect(page).to_have_url(re.compile(f"{server.url}/?$"))
 
 
 def test_the_csv_holds_what_metrics_jsonl_holds(server: Server, page: Page, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ _MARKERS_A_LINE = 14
 _STAR, _SMALL_STAR = 15, 10  # pixels
 _ROOM = "&nbsp;" * 4  # plotly measures the rows of a common hover box a little too short
 _MANY = 6  # of more lines the stars are small
-_ROW = 17  # pixels of a row in the hover box, which is cut off where it is higher than the figure
-_ABOVE_AND_BELOW = 40  # pixels of a figure that hold no such row
+# Pixels of a hover box, measured: its head, each row of text, and around each line's rows. What is higher than the figure is cut off.
+_HOVER_HEAD, _HOVER_ROW, _HOVER_GAP = 25, 17, 10
 _UNITS = ((3 * 3600, "h", 3600.0), (300, "min", 60.0), (0, "s", 1.0))  # of wall time, by the longest run
 
 
@@ -135,7 +135,7 @@ def has_curve(group: Group, metric: str) -> bool:
 def notes_fit(lines: Sequence[Line], height: int = 380) -> bool:
     """Whether the hover box of a figure so high, in pixels, has room for what sets each line apart."""
     rows = sum(len(textwrap.wrap(text, _HOVER_WIDTH)) for line in lines for text in (line.group.label, line.note))
-    return rows * _ROW <= height - _ABOVE_AND_BELOW
+    return _HOVER_HEAD + _HOVER_ROW * rows + _HOVER_GAP * len(lines) <= height
 
 
 def side_by_side(
@@ -352,6 +352,8 @@ def _overlay(
         figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
     if view.log:
         figure.update_yaxes(type="log", exponentformat="power", dtick="D2" if what.main == "val_loss" else None)
+    elif what.main == "lr":  # plotly draws a constant from one below it to one above it
+        figure.update_yaxes(rangemode="tozero")
     return figure
 
 

@@ -60,8 +60,10 @@ def test_star_marks_the_best_epoch_in_every_metric(store: RunStore) -> None:
 
 
 def test_learning_rate_has_one_line_and_no_star(store: RunStore) -> None:
-    (rate,) = drawn([one(store, "mine", [0.2, 0.4])], "lr").data
+    figure = drawn([one(store, "mine", [0.2, 0.4])], "lr")
+    (rate,) = figure.data
     assert list(rate.y) == pytest.approx([0.001, 0.0005])
+    assert figure.layout.yaxis.rangemode == "tozero", "else a constant rate looks like none"
 
 
 def test_hover_box_has_one_row_a_run_with_val_and_train(store: RunStore) -> None:
@@ -163,13 +165,13 @@ def test_the_gap_is_train_minus_val(store: RunStore) -> None:
 
 
 def test_the_settings_that_set_a_run_apart_stand_in_the_hover_box_while_there_is_room(store: RunStore) -> None:
-    lines = [line(store, f"r{i}", {0: [0.1]}, note=f"lr {i} <b>") for i in range(11)]
-    few = curves.comparison(lines[:10], "lr", curves.View(), dark=False)
-    assert curves.notes_fit(lines[:10]) and "lr 9 &lt;b&gt;" in few.data[-1].hovertemplate
+    lines = [line(store, f"r{i}", {0: [0.1]}, note=f"lr {i} <b>") for i in range(9)]
+    few = curves.comparison(lines[:8], "lr", curves.View(), dark=False)
+    assert curves.notes_fit(lines[:8]) and "lr 7 &lt;b&gt;" in few.data[-1].hovertemplate
     many = curves.comparison(lines, "lr", curves.View(), dark=False)
     assert not curves.notes_fit(lines) and "lr 5" not in many.data[5].hovertemplate
-    long = [replace(x, note="a setting that differs, and its value, " * 3) for x in lines[:6]]
-    assert curves.notes_fit(long[:5]) and not curves.notes_fit(long)
+    long = [replace(x, note="a setting that differs, and its value, " * 3) for x in lines[:5]]
+    assert curves.notes_fit(long[:4]) and not curves.notes_fit(long)
     assert "lr 5" in curves.side_by_side(lines, ("lr",), curves.View(), dark=False)[5].data[0].hovertemplate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -60,6 +61,25 @@ def differences(verdicts: Sequence[Verdict], *, dark: bool) -> go.Figure:
 def differences_in_words(verdicts: Sequence[Verdict]) -> str:
     """The differences as text, for those who cannot see them."""
     return f"Differences in top-1{_on(verdicts)} with 95 % intervals. " + " ".join(v.sentence for v in verdicts)
+
+
+def numbers(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """A row for each verdict, refused ones too: differences and intervals as fractions, and the sentence."""
+    rows = []
+    for v in verdicts:
+        low, high = v.interval or (None, None)
+        of = {
+            "name": v.name,
+            "baseline": v.baseline,
+            "kind": v.kind,
+            "difference": v.difference,
+            "low": low,
+            "high": high,
+        }
+        rows.append(
+            {**of, "p": v.p, "p_corrected": v.p_corrected, "n": v.n, "is_real": v.is_real, "sentence": v.sentence}
+        )
+    return rows
 
 
 def _on(verdicts: Sequence[Verdict]) -> str:

@@ -17,6 +17,7 @@ $(VENV)/app.stamp: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "FER Lab needs Python 3.11 or newer. If another one is installed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@echo "Installing what the app needs. PyTorch is large (several GB on Linux), so this takes minutes and says nothing meanwhile."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

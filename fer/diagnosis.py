@@ -5,7 +5,8 @@
     rate-too-high   train loss rose by over 2 % in a fifth of the epochs, or began a third above that of guessing
     overfitting     val loss turned: it ended 5 % or more above its lowest while train loss went on falling
     drift           train top-1 ended 10 points or more above val top-1
-    unfinished      the best epoch is among the last tenth and train loss was still falling: more epochs would help
+    unfinished      the best epoch is among the last tenth and train loss was still falling: more epochs would help, or to resume
+                    what was stopped before its planned epochs; early stopping is an end of its own
     underfitting    train top-1 ended below 90 % and within 5 points of val top-1, and train loss no longer fell
     early-stop      early stopping ended it although val loss had just improved, or before the schedule lowered the rate
     plateau         val top-1 got no better for a third of the epochs, 5 at least, and val loss had not turned
@@ -27,7 +28,7 @@ from typing import Any, Literal
 
 from fer.config import Config, differing, flatten, used, with_settings
 from fer.errors import ConfigError
-from fer.experiments import by_data, data_key, data_label, setting_text
+from fer.experiments import by_data, data_key, data_label, setting_text, settings_in_effect
 from fer.pretrained import SHAPES
 from fer.recipes import RECIPES
 from fer.runs import ACTIVE, Run
@@ -248,9 +249,16 @@ def _unfinished(run: Run) -> Finding | None:
         return None
     if run.best["epoch"] <= n - max(1, n // 10) or _turn(run):
         return None
+    if run.state == "finished" and n < run.epochs:  # out of patience, as it would be with more epochs
+        return None
     train = _column(run, "train_loss")
     evidence = f"the best epoch is {run.best['epoch']} of {n}, and train loss was still falling, from {train[-1 - _stretch(n)]:.2f} to {train[-1]:.2f} over the last {_count(_stretch(n), 'epoch')}"
-    more = _change(run, f"{2 * run.epochs} epochs", "gives it the time", {"train.epochs": 2 * run.epochs})
+    more = None
+    if n < run.epochs:
+        go_on = "" if run.not_resumed else ": resume it"
+        evidence += f"; {run.state} after {n} of {run.epochs} epochs{go_on}"
+    else:
+        more = _change(run, f"{2 * run.epochs} epochs", "gives it the time", {"train.epochs": 2 * run.epochs})
     return Finding("unfinished", "It was still getting better when it ended", evidence, "note", _some(more), n)
 
 
@@ -433,6 +441,9 @@ def _count(n: int, what: str) -> str:
 
 # --- runs side by side -----------------------------------------------------------------------------------------------
 
+# What says how long a run trains.
+_LENGTH = ("train.epochs", "train.patience")
+
 # What makes training pictures, and so the train figures, harder than those of validation.
 _HARDER = ("augment.", "model.dropout", "train.balance")
 
@@ -488,7 +499,7 @@ def _identical(pair: Twins) -> Together:
     a, b, n = pair.first.name, pair.second.name, len(pair.first.metrics)
     ids = (pair.first.id, pair.second.id)
     if pair.expected:
-        sentence = f"{a} and {b} have identical figures in all {_count(n, 'epoch')}: their learning rates were the same, so it was the same training."
+        sentence = f"{a} and {b} have identical figures in all {_count(n, 'epoch')}: in these, their settings have the same effect, so it was the same training."
         return Together("same-training", sentence, "note", ids)
     sentence = f"{a} and {b} have identical figures to the last digit in all {_count(n, 'epoch')}, though their settings differ. One of them did not run what its name says."
     return Together("identical", sentence, "problem", ids)
@@ -538,7 +549,8 @@ def _history(run: Run) -> tuple[tuple[float, ...], ...]:
 class Twins:
     """Two runs that say they differ and whose figures are the same to the last digit in every epoch.
 
-    expected: only the schedule differs and it gave the same rates, so the figures have to be the same.
+    expected: only schedule and length differ, which gave the same rates and let both come this far, or what they do not
+    use, so the figures have to be the same.
     """
 
     first: Run
@@ -561,8 +573,21 @@ def _twins(first: Run, second: Run) -> Twins | None:
     differ = {p for p in differing([first.config, second.config]) if not p.startswith("runtime.")}
     if not differ and first.recipe == second.recipe:
         return None
-    schedule_only = all(p.startswith("schedule.") or p == "train.epochs" for p in differ)
-    return Twins(first, second, schedule_only and _same_rates(first, second))
+    ours, theirs = settings_in_effect(first.config), settings_in_effect(second.config)
+    lengthwise = all(p.startswith("schedule.") or p in _LENGTH for p in differ if ours[p] != theirs[p])
+    expected = lengthwise and _same_rates(first, second) and _was_patient(first) and _was_patient(second)
+    return Twins(first, second, expected)
+
+
+def _was_patient(run: Run) -> bool:
+    """Whether early stopping, as the settings ask for it, let the run come to its last epoch."""
+    assert run.config
+    patience, best, waited = run.config.train.patience, -1.0, 0
+    for top1 in _column(run, "val_top1")[:-1]:
+        best, waited = max(best, top1), 0 if top1 > best else waited + 1
+        if patience is not None and waited >= patience:
+            return False
+    return True
 
 
 def _same_rates(first: Run, second: Run) -> bool:

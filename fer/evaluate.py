@@ -184,7 +184,8 @@ def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta:
         logits = scorer.logits(torch.from_numpy(data.images[indices]).to(runtime.device))
     labels, own = data.labels[indices], data.fingerprint == run.fingerprint
     if own:
-        _keep_logits(run.path / f"logits-{split}{TTA * tta}.npz", logits, data, indices, keep_old=run.shipped)
+        keep_old = run.shipped and not run.is_outdated(run.kept_report(split + TTA * tta))
+        _keep_logits(run.path / f"logits-{split}{TTA * tta}.npz", logits, data, indices, keep_old=keep_old)
     measured = calibration(logits, labels, None if own and split == "val" else run.temperature(tta=tta))
     rule = fit_rule(softmax(logits, measured["temperature"]), labels) if own and split == "val" else None
     return {

@@ -148,18 +148,19 @@ def band(group: Group, key: str, *, kind: BandKind = "std", axis: Axis = "epoch"
     """Mean and band over a group's seeds at each epoch that one of them reached.
 
     kind: `std` one standard deviation to each side, `interval` the 95 % t interval of the mean, `range` lowest to highest.
-    axis: `seconds` puts an epoch at the mean of its runs. key: of `metrics.jsonl`, or `gap`, `loss_gap`.
+    axis: `seconds` adds up the mean seconds of each epoch, so that it goes on where a slow seed ends. key: of `metrics.jsonl`,
+    or `gap`, `loss_gap`.
     """
     runs = group.measured
     places = [positions(r, axis) for r in runs]
-    x, points = [], []
+    lengths, points = [], []
     for i in range(max((len(r.metrics) for r in runs), default=0)):
         there = [(r, p) for r, p in zip(runs, places, strict=True) if i < len(r.metrics)]
-        x.append(statistics.fmean(p[i] for _, p in there))
+        lengths.append(statistics.fmean(p[i] - (p[i - 1] if i else 0) for _, p in there))
         points.append(spread([value_at(r.metrics[i], key) for r, _ in there]))
     edges = [_edges(p, kind) for p in points]
     return Band(
-        x=tuple(x),
+        x=tuple(accumulate(lengths)),
         mean=tuple(p.mean for p in points),
         low=tuple(low for low, _ in edges),
         high=tuple(high for _, high in edges),
@@ -202,27 +203,30 @@ _FIGURES: dict[str, Callable[[Run], float | None]] = {
 }
 _WITH_SPREAD = ("best_val_top1", "last_val_top1", "test_top1", "val_macro_f1_at_best")
 _WHOLE = ("best_epoch", "num_params", "multiply_adds", "epochs_done", "epochs_asked")
+_OF_REPORTS = ("test_top1", "ece", "ece_after", "temperature")  # what a seed has once it was evaluated
 _OF_TRAINING = ("best_epoch", "epoch_seconds_median", "epochs_done", "epochs_asked")  # none of an ensemble
 
 
 def figures(group: Group, baseline: Group | None = None) -> dict[str, Any]:
     """One flat row, in the units of the files: fractions 0 to 1, seconds, natural log; None where nothing is known.
 
-    Of several seeds the mean over those that have the figure (`best_epoch`: the median), one run a seed, with `_std`,
-    `_low` and `_high` (95 % t interval) for the figures of merit; `n` counts the seeds in which an epoch has ended.
-    An ensemble has no seed and no epochs. `difference` is in best val top-1 against the baseline, None for itself and
-    where the data or the split differ: `comparable` says which.
+    Of several seeds the mean (`best_epoch`: the median), one run a seed, with `_std`, `_low` and `_high` (95 % t interval) for
+    the figures of merit, over the `n` in which an epoch has ended; None where not all of these were evaluated. An ensemble
+    has no seed and no epochs. `difference` is in best val top-1 against the baseline, None for itself and where the data or
+    the split differ: `comparable` says which.
     """
-    runs = list(group.by_seed.values())
+    runs = group.measured or tuple(group.by_seed.values())
     left_out = _OF_TRAINING if group.members else ()
     row: dict[str, Any] = {"label": group.label}
     for name, of_run in _FIGURES.items():
         values = [float(v) for v in (of_run(r) for r in runs) if v is not None and name not in left_out]
+        if name in _OF_REPORTS and len(values) < len(runs):
+            values = []
         row[name] = _middle(name, values)
         if name in _WITH_SPREAD:
             of = spread(values) if values else None
             row |= {f"{name}_{part}": getattr(of, part, None) for part in ("std", "low", "high")}
-    states = list(dict.fromkeys(r.state for r in runs))
+    states = list(dict.fromkeys(r.state for r in group.by_seed.values()))
     row |= {
         "n": None if group.members else len(group.measured),
         "seeds": "" if group.members else ", ".join(map(str, group.seeds)),

@@ -32,7 +32,7 @@ from typing import Any, BinaryIO
 import psutil
 
 from fer import access, cluster
-from fer.config import Config, flatten, parse_assignments, unused, with_settings
+from fer.config import Config, DataConfig, flatten, parse_assignments, unused, with_settings
 from fer.data.dataset import load
 from fer.errors import ConfigError, FerError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
@@ -168,19 +168,24 @@ def _data_facts(config: Config, store: RunStore) -> dict[str, Any]:
         "split_note": data.split_note,
     }
     if config.model.from_run:
-        facts["start_note"] = _start_note(store.get(config.model.from_run), data.name, data.fingerprint)
+        facts["start_note"] = _start_note(store.get(config.model.from_run), config.data, data.fingerprint)
     return facts
 
 
-def _start_note(source: Run, name: str, fingerprint: str) -> str | None:
+def _start_note(source: Run, data: DataConfig, fingerprint: str) -> str | None:
     """What must be said of a run's figures on this data since it begins from the weights of `source`; None: nothing."""
     if source.fingerprint == fingerprint:
         return source.start_note
-    if source.data_name == name and source.fingerprint:
+    if source.data_name == data.name and source.fingerprint:
         share = source.config.data.val_fraction if source.config else None
+        cure = (
+            f"Import the files that it learned from, or these under another name than '{data.name}'"
+            if share == data.val_fraction
+            else f"Set data.val_fraction={'none' if share is None else share} as there"
+        )
         raise RunError(
-            f"Run '{source.id}' learned from another split or version of '{name}', so what begins from it would be judged on "
-            f"pictures that it knows. Set data.val_fraction={'none' if share is None else share} as there, or model.from_run=none."
+            f"Run '{source.id}' learned from another split or version of '{data.name}', so what begins from it would be judged on "
+            f"pictures that it knows. {cure}, or set model.from_run=none."
         )
     return (
         f"It began from run '{source.id}', which learned from '{source.data_name}': where pictures of that stand in this "

@@ -27,7 +27,7 @@ from plotly.offline import get_plotlyjs
 
 import fer
 from fer.config import Config
-from fer.data.dataset import load, prepared
+from fer.data.dataset import dataset_path, load
 from fer.diagnosis import Finding, Remedy, Together, diagnose, diagnose_together
 from fer.errors import DataError, RunError
 from fer.experiments import (
@@ -56,6 +56,10 @@ _CURVES = ("loss", "top1", "macro_f1", "lr")
 _COLUMNS = 5  # groups side by side in one table, so that it fits a printed page
 _MOMENTS = 6  # epochs at which the schedules are told
 _NOT_A_CHANGE = ("seed", "data.name")
+_HOW = (
+    "Over seeds: t test, paired by seed where at least three are shared. On pictures, where there are fewer seeds or those of "
+    "one began from the same weights: exact McNemar test, interval by BCa bootstrap."
+)
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a report says, computed from the runs. findings: by the id of the run that speaks for each group."""
+    """What a report says, computed from the runs. findings: by the id of the run that speaks for each group; split: of the verdicts."""
 
     groups: tuple[Group, ...]
     baseline: Group
     verdicts: tuple[Verdict, ...]
     findings: Mapping[str, tuple[Finding, ...]]
     together: tuple[Together, ...]
+    split: str = "val"
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -94,23 +99,45 @@ class Comparison:
         able = [(r["best_val_top1"], g) for r, g in zip(self.rows, self.groups, strict=True) if r["comparable"]]
         return [g for _, g in sorted(((t, g) for t, g in able if t is not None), key=lambda pair: -pair[0])]
 
+    @property
+    def headlines(self) -> list[str]:
+        """Which group reaches the highest val top-1: one sentence for each data set, the baseline's first; none before an epoch."""
+        parts: dict[Any, list[tuple[float, dict[str, Any], Group]]] = {self.baseline.data_key: []}
+        for group, row in zip(self.groups, self.rows, strict=True):
+            if row["best_val_top1"] is not None:
+                parts.setdefault(group.data_key, []).append((row["best_val_top1"], row, group))
+        told = [part for part in parts.values() if part]
+        sentences = []
+        for part in told:
+            top1, row, best = max(part, key=lambda entry: entry[0])
+            where = f"On {data_label(best.runs[0])}: " if len(told) > 1 else ""
+            what = f"the highest val top-1: {_percent(top1)} %" if len(part) > 1 else f"{_percent(top1)} % val top-1"
+            how = f", {several(best)}" if several(best) else f" in epoch {row['best_epoch']:g}"
+            sentences.append(f"{where}{best.label} reaches {what}{how}")
+        return sentences
+
     @cached_property
     def steps(self) -> list[Step]:
-        """What to try next: seeds where they are missing, then the remedies of the best group and of the others, each once."""
-        few = [
-            g
-            for g in self.groups
-            if g.n < MIN_SEEDS and not g.members and any(v.kind == "networks" for v in self.verdicts)
-        ]
+        """What to try next: seeds where they would make a verdict one on recipes, then of the best group and of the others
+        the remedies, each once, and to resume what was still getting better."""
+        seeds_tell = (
+            v for v in self.verdicts if v.kind == "networks" and not (v.same_recipe or v.ensemble or v.one_start)
+        )
+        tested = {run_id for v in seeds_tell for run_id in v.runs}
+        experiments = groups([r for g in self.groups for r in g.runs])
+        few = [g for g in experiments if g.n < MIN_SEEDS and tested & {r.id for r in g.runs}]
         found = [_more_seeds(few)] if few else []
         seen = {g.recipe for g in self.groups}
         for group in [*self.ranked, *(g for g in self.groups if g not in self.ranked)]:
             run = speaker(group)
             for finding in self.findings[run.id]:
+                after = f"{group.label}: {finding.title}"
+                if finding.kind == "unfinished" and not finding.remedies and not run.not_resumed:
+                    why = "trains the epochs that were planned"
+                    found.append(Step(f"Resume {run.name}", why, after, f"python -m fer runs resume {run.id}"))
                 for remedy in finding.remedies:
                     if (remedy.recipe or remedy.title) not in seen:
                         seen.add(remedy.recipe or remedy.title)
-                        after = f"{group.label}: {finding.title}"
                         found.append(Step(remedy.title, remedy.why, after, command(run, remedy)))
         return found
 
@@ -140,6 +167,7 @@ def compare(
         verdicts=tuple(verdicts(base, made, split=split)),
         findings={speaker(g).id: diagnose(speaker(g)) for g in made},
         together=diagnose_together(wanted),
+        split=split,
     )
 
 
@@ -153,11 +181,9 @@ def command(run: Run, remedy: Remedy | None = None, *, seed: int | None = None) 
     """The command line that trains this run again with a remedy, or another seed, and nothing else changed."""
     assert run.config
     recipe = run.recipe if run.recipe in RECIPES else "baseline"
-    own = {
-        path: value
-        for path, value in changes_from(recipe, run.config).items()
-        if path not in _NOT_A_CHANGE and not path.startswith("runtime.")
-    }
+    changes = changes_from(recipe, run.config)
+    own = {p: v for p, v in changes.items() if p not in _NOT_A_CHANGE and not p.startswith("runtime.")}
+    seed = changes.get("seed") if seed is None else seed
     wanted = dict(remedy.changes) if remedy else {}
     if remedy and recipe == "baseline" and not own and remedy.recipe and wanted == RECIPES[remedy.recipe].changes:
         recipe, wanted = remedy.recipe, {}
@@ -313,11 +339,9 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "baseline": comparison.baseline,
         "groups": comparison.groups,
         "speakers": {g.key: speaker(g) for g in comparison.groups},
-        "best": comparison.ranked[0] if comparison.ranked else None,
-        "best_of": several(comparison.ranked[0]) if comparison.ranked else "",
-        "best_row": next(
-            (r for r in comparison.rows if comparison.ranked and r["id"] == comparison.ranked[0].key), None
-        ),
+        "headlines": comparison.headlines,
+        "split": comparison.split,
+        "how": f"In top-1 on {comparison.split}. {_HOW}",
         "verdicts": comparison.verdicts,
         "correction": comparison.correction,
         "together": comparison.together,
@@ -446,9 +470,9 @@ def _data_entry(members: Sequence[Group]) -> dict[str, Any]:
 
 def _counts(run: Run) -> dict[str, dict[str, int]]:
     """Pictures by split and class of the very data that a run was trained on; empty where they are not at hand."""
-    if run.data_name not in prepared():
-        return {}
     try:
+        if not dataset_path(run.data_name).is_file():  # which reading the sample faces would draw
+            return {}
         data = load(run.data_name).with_val_fraction(data_key(run)[1])
     except DataError:
         return {}

@@ -390,9 +390,23 @@ class Run:
         return {f: {**local.get(f, {}), **shipped.get(f, {})} for f in both}  # the shipped report wins
 
     def report(self, split: str = "val", fingerprint: str | None = None) -> dict[str, Any] | None:
-        """The report on a split of its own data, or of the data with that fingerprint; None where there is none."""
+        """The report on a split of its own data, or of the data with that fingerprint; None where there is none of its best epoch."""
+        found = self.kept_report(split, fingerprint)
+        return None if self.is_outdated(found) else found
+
+    def kept_report(self, split: str = "val", fingerprint: str | None = None) -> dict[str, Any] | None:
+        """As `report`, but an outdated one, too."""
         found = self.reports.get(fingerprint or self.fingerprint, {}).get(split)
         return found if isinstance(found, dict) else None
+
+    def is_outdated(self, report: Mapping[str, Any] | None) -> bool:
+        """Whether a report of this run is of another epoch than the best, whose weights are kept: it was resumed since.
+
+        Where lines of its metrics are damaged, the best epoch is not known and no report is called so.
+        """
+        if not report or not self.best or any(p.startswith("metrics.jsonl") for p in self.problems):
+            return False
+        return report.get("epoch") not in (None, self.best["epoch"])
 
     def temperature(self, *, tta: bool = False) -> float:
         """By which to divide its logits so that its probabilities say how often it is right; 1 where none was fitted."""

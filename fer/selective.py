@@ -116,6 +116,8 @@ def _from_report(run: Run, tta: bool) -> AnswerRule | None:
 
 
 def _from_logits(run: Run, tta: bool) -> AnswerRule | None:
+    if run.is_outdated(run.kept_report("val" + TTA * tta)):
+        return None  # and so are the logits that were kept beside it
     try:
         with open(run.path / f"logits-val{TTA * tta}.npz", "rb") as file, np.load(file, allow_pickle=False) as kept:
             logits, labels = kept["logits"], kept["labels"]

@@ -157,16 +157,10 @@ def spread(values: Sequence[float], *, level: float = LEVEL) -> Spread:
     return Spread(len(x), mean, std, mean - half, mean + half, low, high)
 
 
-def paired_by_seed(
-    first: Mapping[int, float],
-    second: Mapping[int, float],
-    *,
-    level: float = LEVEL,
-    interval: Literal["t", "bca", "percentile"] = "t",
-) -> Difference:
-    """The mean difference over the seeds that both have: `{seed: value}` each; p by the paired t test.
+def paired_by_seed(first: Mapping[int, float], second: Mapping[int, float], *, level: float = LEVEL) -> Difference:
+    """The mean difference over the seeds that both have: `{seed: value}` each; interval and p by the paired t test.
 
-    interval: t, or a bootstrap over seeds, which comes out too narrow for a handful. Raises ValueError below 2 shared seeds.
+    Raises ValueError below 2 shared seeds.
     """
     shared = sorted(first.keys() & second.keys())
     apart = [first[s] - second[s] for s in shared]
@@ -175,9 +169,7 @@ def paired_by_seed(
     of = spread(apart, level=level)
     assert of.std is not None and of.low is not None and of.high is not None
     p = _two_sided(of.mean, of.std / math.sqrt(of.n), of.n - 1)
-    if interval == "t":
-        return Difference(of.mean, of.low, of.high, p, of.n)
-    return Difference(of.mean, *bootstrap_interval(apart, level=level, method=interval), p, of.n)
+    return Difference(of.mean, of.low, of.high, p, of.n)
 
 
 def welch(first: Sequence[float], second: Sequence[float], *, level: float = LEVEL) -> Difference:

@@ -1,9 +1,9 @@
 """Is it real? One verdict for each group of runs against a baseline, in a sentence that a student understands.
 
-Where both have at least three finished seeds, the verdict is about the *recipes*: the t test over seeds. With fewer it is about
-*two networks*, one of each, on the same pictures: the exact McNemar test on their saved logits. A verdict over several
-comparisons is corrected for their number. Where data or split differ, or nothing was saved to compare, it is refused, and
-says why.
+Where both have at least three finished seeds, the verdict is about the *recipes*: the t test over seeds. With fewer, or where the
+seeds of one began from the same trained weights, it is about *two networks*, one of each, on the same pictures: the exact
+McNemar test on their saved logits. A verdict over several comparisons is corrected for their number. Where data or split differ,
+or nothing was saved to compare, it is refused, and says why.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class Verdict:
     n: pictures, or seeds (not `paired`: the fewer of the two). p_corrected: after Holm's correction for `comparisons`;
     `is_real`: it is below 0.05, and the p of the sentence. seeds: how many each of the two has. networks: what the
     sentence calls the two that were tested. same_recipe: they have the same settings; same_seed: and the same seed.
-    ensemble: one of them is several networks together. runs: the ids that were compared. sentence: what a reader needs
-    to know, the reason where it is refused.
+    ensemble: one of them is several networks together. one_start: the names of those whose seeds all began from the
+    weights of one run, so that no number of seeds makes it a verdict on recipes. runs: the ids that were compared.
+    sentence: what a reader needs to know, the reason where it is refused.
     """
 
     kind: Literal["recipes", "networks", "refused"]
@@ -57,6 +58,7 @@ class Verdict:
     same_recipe: bool = False
     same_seed: bool = False
     ensemble: bool = False
+    one_start: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     split: str = "val"
 
@@ -80,7 +82,7 @@ class SavedLogits:
 def read_logits(run: Run, split: str = "val") -> SavedLogits:
     """The logits that `evaluate` saved. Raises RunError where there are none, they are damaged, or of another epoch."""
     path = run.path / f"logits-{split}.npz"
-    again = f"Write them with: python -m fer evaluate {run.id} --split {split}"
+    again = _how_to_save(run, split)
     try:
         with np.load(path, allow_pickle=False) as file:
             saved = SavedLogits(file["logits"], file["labels"], file["hashes"], run.temperature())
@@ -91,30 +93,37 @@ def read_logits(run: Run, split: str = "val") -> SavedLogits:
     n = len(saved.labels) if saved.labels.ndim == 1 else -1
     if saved.logits.ndim != 2 or not len(saved.logits) == n == saved.hashes.size or not np.isfinite(saved.logits).all():
         raise RunError(f"{run.name}: the saved predictions on {split} are damaged (odd shapes or numbers). {again}")
-    if split == "val" and run.best and n and abs(saved.right.mean() - run.best["val_top1"]) > _STALE:
-        raise RunError(f"{run.name}: the saved predictions on val are not those of its best epoch. {again}")
+    far = split == "val" and run.best and n and abs(saved.right.mean() - run.best["val_top1"]) > _STALE
+    if far or run.is_outdated(run.kept_report(split)):
+        raise RunError(f"{run.name}: the saved predictions on {split} are not those of its best epoch. {again}")
     return saved
 
 
+def _how_to_save(run: Run, split: str) -> str:
+    """What to do where saved logits are missing or of no use."""
+    command = f"python -m fer evaluate {run.id} --split {split}"
+    if run.state in ("queued", "running"):
+        when = "when it has finished"
+        return f"They are saved {when}." if split == "val" else f"Write them {when}: {command}"
+    if run.has_weights:
+        return f"Write them with: {command}"
+    go_on = "" if run.not_resumed else f" Go on with it: python -m fer runs resume {run.id}"
+    return f"It has no weights to make them with.{go_on}"
+
+
 def top1_of(run: Run, split: str = "val") -> float | None:
-    """The run's top-1: on val of its best epoch, on other splits of its report; None where it is not known."""
+    """The top-1 of the run's best weights: on val of its best epoch, on other splits of its report; None where it is not known."""
     if split == "val" and run.best:
         return float(run.best["val_top1"])
     return (run.report(split) or {}).get("top1")
 
 
-def verdicts(
-    baseline: Group,
-    others: Iterable[Group],
-    *,
-    split: str = "val",
-    interval: Literal["t", "bca", "percentile"] = "t",
-) -> list[Verdict]:
+def verdicts(baseline: Group, others: Iterable[Group], *, split: str = "val") -> list[Verdict]:
     """One verdict for each of `others` that is not the baseline, in their order, corrected for their number.
 
-    interval: how the interval over seeds is made; over pictures it is always BCa.
+    The interval over seeds is by t, over pictures by BCa.
     """
-    raw = [_verdict(g, baseline, split, interval) for g in others if g.key != baseline.key]
+    raw = [_verdict(g, baseline, split) for g in others if g.key != baseline.key]
     tested = [v for v in raw if v.p is not None]
     corrected = iter(holm([v.p for v in tested if v.p is not None]))
     return [v if v.p is None else _said(replace(v, p_corrected=next(corrected), comparisons=len(tested))) for v in raw]
@@ -126,7 +135,7 @@ def correction(found: Iterable[Verdict]) -> str:
     return f"The p values are corrected for {n} comparisons by Holm's method; the intervals are not." if n > 1 else ""
 
 
-def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "bca", "percentile"]) -> Verdict:
+def _verdict(group: Group, baseline: Group, split: str) -> Verdict:
     same = group.runs[0].experiment == baseline.runs[0].experiment
     refused = Verdict(
         "refused",
@@ -136,17 +145,15 @@ def _verdict(group: Group, baseline: Group, split: str, interval: Literal["t", "
         seeds=(group.n, baseline.n),
         same_recipe=same,
         ensemble=bool(group.members or baseline.members),
+        one_start=tuple(g.label for g in (group, baseline) if _of_one_start(g)),
     )
     if group.data_key != baseline.data_key:
         return _refuse(refused, _other_data(group.runs[0], baseline.runs[0], refused))
     ours, theirs = _finished(group, split), _finished(baseline, split)
-    if min(len(ours), len(theirs)) >= MIN_SEEDS and not (_of_one_start(group) or _of_one_start(baseline)):
+    if min(len(ours), len(theirs)) >= MIN_SEEDS and not refused.one_start:
         shared = ours.keys() & theirs.keys()
         paired = len(shared) >= MIN_SEEDS
-        if paired:
-            of = paired_by_seed(ours, theirs, interval=interval)
-        else:
-            of = welch(list(ours.values()), list(theirs.values()))
+        of = paired_by_seed(ours, theirs) if paired else welch(list(ours.values()), list(theirs.values()))
         used = ((group, shared if paired else ours), (baseline, shared if paired else theirs))
         ids = [g.by_seed[seed].id for g, seeds in used for seed in sorted(seeds)]
         return _filled(replace(refused, seeds=(len(ours), len(theirs))), "recipes", of, ids, paired=paired)
@@ -180,7 +187,7 @@ def _one_of_each(group: Group, baseline: Group, split: str) -> tuple[Run, Run]:
 
     def ready(g: Group) -> dict[int, Run]:
         saved = {s: r for s, r in g.by_seed.items() if (r.path / f"logits-{split}.npz").is_file()}
-        return saved or g.by_seed
+        return {s: r for s, r in saved.items() if not r.is_outdated(r.kept_report(split))} or saved or g.by_seed
 
     ours, theirs = ready(group), ready(baseline)
     both = sorted(ours.keys() & theirs.keys())
@@ -241,19 +248,20 @@ def _about_recipes(v: Verdict) -> str:
     over = f"over {v.n} seeds" if v.paired else f"over {v.seeds[0]} and {v.seeds[1]} seeds"
     if v.is_real:
         did = "beats" if v.difference > 0 else "falls behind"
-        return f"{v.name} {did} {v.baseline} by {_points(abs(v.difference))}; 95 % interval {_size(v)} {over}: more than noise ({_p(v)})."
+        return f"{v.name} {did} {v.baseline} by {_points(abs(v.difference))}{_on(v)}; 95 % interval {_size(v)} {over}: more than noise ({_p(v)})."
     alone = ", though it would pass alone" if v.p is not None and v.p < ALPHA else ""
-    return f"{v.name} is {_apart(v)} {v.baseline}; 95 % interval {_range(*v.interval)} {over}: no more than noise ({_p(v)}{alone})."
+    return f"{v.name} is {_apart(v)} {v.baseline}{_on(v)}; 95 % interval {_range(*v.interval)} {over}: no more than noise ({_p(v)}{alone})."
 
 
 def _about_networks(v: Verdict) -> str:
     assert v.difference is not None and v.interval is not None
     ours, theirs = v.networks
+    pictures = f"{v.n:,} shared {'' if v.split == 'val' else f'{v.split} '}pictures"
     if v.is_real:
-        return f"On {v.n:,} shared pictures the network {ours} is {_apart(v)} the network {theirs}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}".rstrip()
-    few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each"
-    test = "The test" if v.ensemble else f"With {few}, the test"
-    return f"{test} on {v.n:,} shared pictures cannot tell {ours} and {theirs} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)})."
+        return f"On {pictures} the network {ours} is {_apart(v)} the network {theirs}; 95 % interval {_size(v)}: more than chance for these two networks ({_p(v)}). {_and_the_recipe(v)}".rstrip()
+    few = "one seed each" if v.seeds == (1, 1) else f"fewer than {MIN_SEEDS} finished seeds of each{_evaluated(v)}"
+    test = "The test" if v.ensemble or v.one_start else f"With {few}, the test"
+    return f"{test} on {pictures} cannot tell {ours} and {theirs} apart: {_points(v.difference, sign=True)}, 95 % interval {_range(*v.interval)} ({_p(v)}). {_one_start(v)}".rstrip()
 
 
 def _and_the_recipe(v: Verdict) -> str:
@@ -263,7 +271,24 @@ def _and_the_recipe(v: Verdict) -> str:
         return "They have the same settings and seed: this is how far two trainings of them can be apart."
     if v.same_recipe:
         return "They differ by seed only: this is how far seeds can be apart."
-    return f"Whether the recipe does it takes {MIN_SEEDS} seeds of each."
+    return _one_start(v) or f"Whether the recipe does it takes {MIN_SEEDS} seeds of each{_evaluated(v)}."
+
+
+def _one_start(v: Verdict) -> str:
+    """Why seeds do not make it a verdict on recipes; '' where they would, and of an ensemble."""
+    if v.ensemble or not v.one_start:
+        return ""
+    whose = ", and so do those of ".join(v.one_start)
+    return f"The seeds of {whose} begin from the same weights, so this is about these networks."
+
+
+def _on(v: Verdict) -> str:
+    return "" if v.split == "val" else f" on {v.split}"
+
+
+def _evaluated(v: Verdict) -> str:
+    """What seeds need beside an end: training evaluates on val."""
+    return "" if v.split == "val" else f", evaluated on {v.split}"
 
 
 def _apart(v: Verdict) -> str:
@@ -291,5 +316,7 @@ def _minus(text: str) -> str:
 
 
 def _p(v: Verdict) -> str:
+    """Three decimals below 0.1, and as many more as tell it from 0.05 where it is below."""
     p = v.p_corrected or 0.0
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
+    digits = 2 if p >= 0.1 else next(d for d in range(3, 20) if (round(p, d) < ALPHA) == (p < ALPHA))
+    return "p < 0.001" if p < 0.001 else f"p = {p:.{digits}f}"

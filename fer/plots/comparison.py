@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -49,7 +50,7 @@ def differences(verdicts: Sequence[Verdict], *, dark: bool) -> go.Figure:
     figure.add_vline(x=0, line={"color": ink(dark), "width": 1, "dash": "dot"})
     figure.update_layout(margin={"t": 10, "b": 48, "l": 8, "r": 16})
     base = html.escape(short(told[0].baseline)) if told else "the baseline"
-    figure.update_xaxes(title_text=f"top-1 against {base}, points")
+    figure.update_xaxes(title_text=f"top-1{_on(told)} against {base}, points")
     names = [v.name for v in told]
     figure.update_yaxes(
         tickvals=names, ticktext=[html.escape(short(n)) for n in names], type="category", showgrid=False
@@ -59,4 +60,28 @@ def differences(verdicts: Sequence[Verdict], *, dark: bool) -> go.Figure:
 
 def differences_in_words(verdicts: Sequence[Verdict]) -> str:
     """The differences as text, for those who cannot see them."""
-    return "Differences in top-1 with 95 % intervals. " + " ".join(v.sentence for v in verdicts)
+    return f"Differences in top-1{_on(verdicts)} with 95 % intervals. " + " ".join(v.sentence for v in verdicts)
+
+
+def numbers(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """A row for each verdict, refused ones too: differences and intervals as fractions, and the sentence."""
+    rows = []
+    for v in verdicts:
+        low, high = v.interval or (None, None)
+        of = {
+            "name": v.name,
+            "baseline": v.baseline,
+            "kind": v.kind,
+            "difference": v.difference,
+            "low": low,
+            "high": high,
+        }
+        rows.append(
+            {**of, "p": v.p, "p_corrected": v.p_corrected, "n": v.n, "is_real": v.is_real, "sentence": v.sentence}
+        )
+    return rows
+
+
+def _on(verdicts: Sequence[Verdict]) -> str:
+    """' on test' where they are about that split; '' for val, on which all other figures are."""
+    return f" on {verdicts[0].split}" if verdicts and verdicts[0].split != "val" else ""

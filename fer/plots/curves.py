@@ -1,7 +1,8 @@
 """Metrics over the course of training: runs and groups of seeds in one figure, one small figure each, and one run by itself.
 
 Validation is drawn solid and training dashed, both in the run's colour; a star marks the epoch with the highest
-validation top-1. Of several seeds the mean is drawn, with a band; smoothing leaves the raw line, faint.
+validation top-1. Of several seeds the mean is drawn, with a band, and the star stands where the mean is highest;
+smoothing leaves the raw line, faint.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ _LEGEND_LENGTH, _HOVER_WIDTH = 28, 40
 _MARKERS_A_LINE = 14
 _STAR, _SMALL_STAR = 15, 10  # pixels
 _ROOM = "&nbsp;" * 4  # plotly measures the rows of a common hover box a little too short
-_MOST_NOTES = 6  # with more runs the settings in the hover box would fill the screen
+_MANY = 6  # of more lines the stars are small
+# Pixels of a hover box, measured: its head, each row of text, and around each line's rows. What is higher than the figure is cut off.
+_HOVER_HEAD, _HOVER_ROW, _HOVER_GAP = 25, 17, 10
 _UNITS = ((3 * 3600, "h", 3600.0), (300, "min", 60.0), (0, "s", 1.0))  # of wall time, by the longest run
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of each epoch: `title` and the shorter `panel` say what it is; `main` is the key drawn solid, `train` the one drawn dashed; `number` its d3 format."""
+    """A figure of each epoch: `title` and the shorter `panel` say what it is; `main` is the key drawn solid, `train` the one drawn dashed; `number` its d3 format; `signed`: it can be zero or below, so its scale is never logarithmic."""
 
     title: str
     panel: str
@@ -40,6 +43,7 @@ class Metric:
     number: str = ".3f"
     unit: str = ""
     starred: bool = True
+    signed: bool = False
 
     def values(self, rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
         """The values of one key as they are drawn."""
@@ -59,7 +63,9 @@ METRICS: dict[str, Metric] = {
     "top1": Metric("Top-1, %", "Top-1, %", "val_top1", "train_top1", 100.0, ".2f", " %"),
     "macro_f1": Metric("Macro F1 on val, %", "Macro F1 on val, %", "val_macro_f1", None, 100.0, ".2f", " %"),
     "lr": Metric("Learning rate", "Learning rate", "lr", None, 1.0, ".3g", starred=False),
-    "gap": Metric("Generalisation gap: train minus val top-1, points", "Gap, points", "gap", None, 100.0, ".2f"),
+    "gap": Metric(
+        "Generalisation gap: train minus val top-1, points", "Gap, points", "gap", None, 100.0, ".2f", signed=True
+    ),
 }
 
 
@@ -94,6 +100,7 @@ class _Series:
     train: Sequence[float] | None
     star: tuple[float, float] | None
     text: Sequence[str]
+    star_at: str = "in its best epoch"
     low: Sequence[float | None] = ()
     high: Sequence[float | None] = ()
     singles: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
@@ -114,8 +121,21 @@ def comparison(
 
     metric: a key of `METRICS`. What has no finished epoch is left out. height in pixels.
     """
-    series, unit = _series(lines, metric, view), _x_unit(lines, view)
+    view, unit = _fitting(view, metric), _x_unit(lines, view)
+    shown = lines if notes_fit(lines, height) else [replace(line, note="") for line in lines]
+    series = _series(shown, metric, view)
     return _overlay(series, metric, view, dark=dark, legend=legend, height=height, unit=unit)
+
+
+def has_curve(group: Group, metric: str) -> bool:
+    """Whether there is something to draw: an epoch has ended, and an ensemble has no learning rate."""
+    return bool(group.measured) and not (group.members and METRICS[metric].main == "lr")
+
+
+def notes_fit(lines: Sequence[Line], height: int = 380) -> bool:
+    """Whether the hover box of a figure so high, in pixels, has room for what sets each line apart."""
+    rows = sum(len(textwrap.wrap(text, _HOVER_WIDTH)) for line in lines for text in (line.group.label, line.note))
+    return _HOVER_HEAD + _HOVER_ROW * rows + _HOVER_GAP * len(lines) <= height
 
 
 def side_by_side(
@@ -125,8 +145,9 @@ def side_by_side(
 
     metrics: keys of `METRICS`, from the top. panel_height in pixels. Empty axes for what has no finished epoch.
     """
-    by_metric = {m: _series(lines, m, view, empty=True) for m in metrics}
-    ranges = {m: _value_range(found, view.log) for m, found in by_metric.items()}
+    views = {m: _fitting(view, m) for m in metrics}
+    by_metric = {m: _series(lines, m, views[m], empty=True) for m in metrics}
+    ranges = {m: _value_range(found, views[m].log) for m, found in by_metric.items()}
     every = [s for found in by_metric.values() for s in found]
     unit, last = _x_unit(lines, view), max((x for s in every for x in s.x), default=1.0)
     figures = []
@@ -136,7 +157,7 @@ def side_by_side(
         _x_axis(figure, view, unit, last, "-".join(metrics))
         figure.update_xaxes(range=_x_range(view, last))
         for row, metric in enumerate(metrics, start=1):
-            figure.update_yaxes(type="log" if view.log else "linear", range=ranges[metric], row=row, col=1)
+            figure.update_yaxes(type="log" if views[metric].log else "linear", range=ranges[metric], row=row, col=1)
         figures.append(figure)
     return figures
 
@@ -166,19 +187,20 @@ def comparison_in_words(lines: Sequence[Line], metric: str, view: View) -> str:
     against = {"epoch": "epoch", "step": "optimizer step", "seconds": f"{unit} of training"}[view.axis]
     parts = []
     for s in _series(lines, metric, replace(view, smoothing=0.0)):
-        star = f", {what.said(s.star[1])} in its best epoch" if s.star else ""
+        star = f", {what.said(s.star[1])} {s.star_at}" if s.star else ""
         parts.append(f"{s.name}: {s.text[0]} first, {s.text[-1]} last{star}")
-    return f"{what.title} against {against}. " + "; ".join(parts) + "."
+    return f"{what.title} against {against}. " + ("; ".join(parts) or "Nothing to draw yet") + "."
 
 
 def numbers(lines: Sequence[Line], metric: str, view: View) -> list[dict[str, Any]]:
-    """The numbers of a figure in the units of the files: a row for each run and epoch, then for each group its mean.
+    """The numbers of a figure in the units of the files: a row for each run and epoch, then for each group its mean; nothing
+    of what has no curve.
 
     Keys: `label`, `run` ('' for a mean), `seed`, `epoch`, `step`, `seconds`, the metric's own, and `low`, `high`, `n` of a mean.
     """
     what, rows = METRICS[metric], []
     keys = [what.main, *([what.train] if what.train else [])]
-    for group in (line.group for line in lines):
+    for group in (line.group for line in lines if has_curve(line.group, metric)):
         for seed, run in group.by_seed.items():
             places = zip(positions(run, "step"), positions(run, "seconds"), strict=True)
             for row, (step, seconds) in zip(run.metrics, places, strict=True):
@@ -211,20 +233,24 @@ def _mean_numbers(group: Group, keys: Sequence[str], view: View) -> list[dict[st
 # --- from runs to what is drawn
 
 
+def _fitting(view: View, metric: str) -> View:
+    """The view with a linear scale where the metric has no logarithm."""
+    return replace(view, log=view.log and not METRICS[metric].signed)
+
+
 def _series(lines: Sequence[Line], metric: str, view: View, *, empty: bool = False) -> list[_Series]:
     """What is drawn of each; `empty` keeps a place for what has no finished epoch."""
     unit = _x_unit(lines, view)
-    found = [_of_group(line, METRICS[metric], view, _seconds(unit)) for line in lines]
-    noted = [replace(s, note="") for s in found] if len(found) > _MOST_NOTES else found
-    return [s for s in noted if s.x or empty]
+    found = [_of_group(line, metric, view, _seconds(unit)) for line in lines]
+    return [s for s in found if s.x or empty]
 
 
-def _of_group(line: Line, metric: Metric, view: View, unit: float) -> _Series:
-    """The only run, or the mean of several with its band."""
+def _of_group(line: Line, name: str, view: View, unit: float) -> _Series:
+    """The only run, or the mean of several with its band. name: the metric's."""
     group, nothing = line.group, _Series(line.group.label, line.mark, [], [], None, None, [])
-    runs = group.measured
-    if not runs or (group.members and metric.main == "lr"):  # an ensemble has no learning rate
+    if not has_curve(group, name):
         return nothing
+    runs, metric = group.measured, METRICS[name]
     kind = view.band or "std"
     main = _band(group, runs, metric.main, kind, view.axis)
     x = [place / unit for place in main.x]
@@ -243,6 +269,7 @@ def _of_group(line: Line, metric: Metric, view: View, unit: float) -> _Series:
         main=drawn,
         train=smoothed(train, view.smoothing) if train and view.smoothing else train,
         star=(x[best], mean[best]) if metric.starred else None,
+        star_at="where its mean val top-1 is highest" if len(runs) > 1 else nothing.star_at,
         text=text,
         low=[_on_log(v, m) if view.log else v for v, m in zip(low, mean, strict=True)] if banded else (),
         high=high if banded else (),
@@ -316,7 +343,7 @@ def _overlay(
     series: Sequence[_Series], metric: str, view: View, *, dark: bool, legend: bool, height: int, unit: str = ""
 ) -> go.Figure:
     what = METRICS[metric]
-    star = _STAR if len(series) <= _MOST_NOTES else _SMALL_STAR
+    star = _STAR if len(series) <= _MANY else _SMALL_STAR
     traces = [t for s in series for t in _traces(s, what, dark, legend=legend, labels=(short(s.name), None), star=star)]
     figure = styled(go.Figure(traces), dark=dark, height=height, legend=legend)
     figure.update_layout(title=_title(what.title), margin={"t": 40, "l": 8, "r": 12, "b": 44})
@@ -325,6 +352,8 @@ def _overlay(
         figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
     if view.log:
         figure.update_yaxes(type="log", exponentformat="power", dtick="D2" if what.main == "val_loss" else None)
+    elif what.main == "lr":  # plotly draws a constant from one below it to one above it
+        figure.update_yaxes(rangemode="tozero")
     return figure
 
 

@@ -6,7 +6,7 @@ The figures, the settings and the way to other runs are in `fer.ui.compare_table
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -14,20 +14,21 @@ import streamlit as st
 from fer.diagnosis import Finding, diagnose, diagnose_together
 from fer.errors import RunError
 from fer.experiments import Group, best_top1, data_label, groups, labels, several
-from fer.plots.comparison import differences, differences_in_words
+from fer.plots.comparison import differences, differences_in_words, numbers
 from fer.plots.curves import short
 from fer.recipes import STUDY
 from fer.runs import ACTIVE, Run, RunStore
 from fer.ui import compare_curves, compare_tables
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import remembered, run_key, shown
-from fer.ui.parts import chart, data_notes, empty, percent
+from fer.ui.parts import chart, csv_button, data_notes, empty, percent
 from fer.verdicts import MIN_SEEDS, Verdict, correction, verdicts
 
 MAX_RUNS = 30
 _DEFAULT_RUNS = 4
 _REFRESH_SECONDS = 2.5
 _PICKER, _URL_SEEN, _PICKED = "compare-runs", "compare-url-seen", "compare-picked"
+_BASELINE, _BASELINE_PICKED, _FILLED_IN = "compare-baseline", "compare-baseline-picked", "compare-baseline-filled-in"
 _GROUPED, _SINGLE = "Seeds together", "Single runs"
 _FEW = 4  # verdicts above the curves; the others are a tab away
 _PARTS = ("Figures", "Is it real?", "What the curves say", "Settings", "Other runs")
@@ -63,15 +64,18 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     """The chosen runs, kept in the URL as `?run=a&run=b`; says what it left out, and what to do where there is none.
 
     The URL wins when it was opened or changed; the picker wins when it was used, whatever the URL says at that moment.
+    A baseline that the URL names is among the runs, as in `fer compare`.
     """
     known = {r.id: r for r in everything}
-    asked = list(dict.fromkeys(st.query_params.get_all("run")))
-    _left_out(asked, known)
+    asked, baseline = list(dict.fromkeys(st.query_params.get_all("run"))), st.query_params.get("baseline", "")
+    _left_out(asked, baseline, known)
     usable = {i: r for i, r in known.items() if r.state != "broken"}
+    baseline = baseline if baseline in usable else ""
     picked = st.session_state.pop(_PICKED, False)
-    if _PICKER not in st.session_state or (asked != st.session_state.get(_URL_SEEN) and not picked):
+    changed = asked != st.session_state.get(_URL_SEEN) or baseline not in ("", *st.session_state.get(_PICKER, ()))
+    if _PICKER not in st.session_state or (changed and not picked):
         wanted = [i for i in asked if i in usable] or [r.id for r in default_runs(shown(everything))]
-        st.session_state[_PICKER] = wanted[:MAX_RUNS]
+        st.session_state[_PICKER] = _most(wanted, baseline)
     st.session_state[_PICKER] = [i for i in st.session_state[_PICKER] if i in usable]
     options = [i for i, r in usable.items() if not r.notes.archived or i in st.session_state[_PICKER]]
     if not options:
@@ -82,14 +86,36 @@ def choose(everything: Sequence[Run]) -> list[Run]:
             ":material/play_circle:",
         )
         return []
-    chosen = _picker([usable[i] for i in options])
-    if picked:
-        st.query_params["run"] = chosen
-        asked = chosen
-    st.session_state[_URL_SEEN] = asked
+    chosen = [usable[i] for i in _picker([usable[i] for i in options])]
+    st.session_state[_URL_SEEN] = _to_address(chosen, asked, usable, picked=picked)
     if not chosen:
         st.info("Choose one or more runs above to see their curves side by side.", icon=":material/arrow_upward:")
-    return [usable[i] for i in chosen]
+    return chosen
+
+
+def _most(ids: Sequence[str], baseline: str) -> list[str]:
+    """As many of these runs as the page can show, the baseline among them where it is not ''."""
+    kept = list(ids[:MAX_RUNS])
+    return kept if baseline in ("", *kept) else [*kept[: MAX_RUNS - 1], baseline]
+
+
+def _to_address(chosen: Sequence[Run], asked: list[str], usable: Mapping[str, Run], *, picked: bool) -> list[str]:
+    """Write what is shown into the address, in one step of the browser's history; returns the runs that it names then.
+
+    What it names and the page left out stays in it until the reader chooses others. A baseline that was filled in here
+    gives way to the one that suits the reader's choice of runs.
+    """
+    ids, baseline, new = [r.id for r in chosen], st.query_params.get("baseline", ""), {}
+    if picked or (set(asked) <= set(ids) and ids != asked):
+        new["run"] = ids
+    gives_way = picked and baseline == st.session_state.get(_FILLED_IN)
+    if not baseline or gives_way or (baseline in usable and baseline not in ids):
+        found = groups(chosen)
+        new["baseline"] = [default_baseline(found).key] if len(found) > 1 else []
+        st.session_state[_FILLED_IN] = "".join(new["baseline"])
+    if any(st.query_params.get_all(key) != values for key, values in new.items()):
+        st.query_params.update(new)
+    return new.get("run", asked)
 
 
 def _picker(runs: Sequence[Run]) -> list[str]:
@@ -109,7 +135,7 @@ def _picker(runs: Sequence[Run]) -> list[str]:
     )
 
 
-def _left_out(asked: Sequence[str], known: dict[str, Run]) -> None:
+def _left_out(asked: Sequence[str], baseline: str, known: Mapping[str, Run]) -> None:
     """Name what the address asks for and the page cannot show."""
     missing = [i for i in asked if i not in known]
     if missing:
@@ -117,15 +143,21 @@ def _left_out(asked: Sequence[str], known: dict[str, Run]) -> None:
             f"Left out, since there is no such run: {plain(', '.join(short(i, 80) for i in missing))}. It may have been deleted.",
             icon=":material/search_off:",
         )
-    for run in (known[i] for i in asked if i in known and known[i].state == "broken"):
+    if baseline and baseline not in (*known, *missing):
+        st.warning(
+            f"The baseline that the address names is left out, since there is no such run: {plain(short(baseline, 80))}. It may have been deleted.",
+            icon=":material/search_off:",
+        )
+    for run in (known[i] for i in dict.fromkeys((*asked, baseline)) if i in known and known[i].state == "broken"):
         st.warning(
             f"Left out, since its folder is damaged: {plain(run.id)} ({plain('; '.join(run.problems))}).",
             icon=":material/broken_image:",
         )
     usable = [i for i in asked if i in known and known[i].state != "broken"]
-    if len(usable) > MAX_RUNS:
+    kept = _most(usable, baseline if baseline in known and known[baseline].state != "broken" else "")
+    if set(usable) - set(kept):
         st.warning(
-            f"Left out, since {MAX_RUNS} runs are the most that one page can show: {plain(', '.join(usable[MAX_RUNS:]))}.",
+            f"Left out, since {MAX_RUNS} runs are the most that one page can show: {plain(', '.join(i for i in usable if i not in kept))}.",
             icon=":material/filter_list:",
         )
 
@@ -232,7 +264,7 @@ def _arranged(runs: Sequence[Run]) -> Comparison:
                 help="Runs that differ by their seed only are one experiment: its mean and band.",
             )
         found = groups(runs, single=rows == _SINGLE)
-        baseline = _pick_baseline(found) if len(found) > 1 else found[0]
+        baseline = _pick_baseline(found, [r.id for r in runs]) if len(found) > 1 else found[0]
         _report_button(runs, baseline, grouped=rows == _GROUPED)
     return Comparison(tuple(runs), tuple(found), baseline)
 
@@ -257,24 +289,31 @@ def _report_button(runs: Sequence[Run], baseline: Group, *, grouped: bool) -> No
     )
 
 
-def _pick_baseline(found: Sequence[Group]) -> Group:
-    """The baseline, kept in the URL as the id of one of its runs."""
+def _pick_baseline(found: Sequence[Group], run_ids: Sequence[str]) -> Group:
+    """The baseline, kept in the URL as the id of one of its runs; the URL wins unless this was used just now."""
+
+    def mark_picked() -> None:
+        st.session_state[_BASELINE_PICKED] = True
+
     wanted = st.query_params.get("baseline")
-    default = default_baseline(found)
-    now = next((g for g in found if wanted in {r.id for r in g.runs}), default)
-    keys, names = [g.key for g in found], {g.key: g.label for g in found}
+    by_key = {g.key: g for g in found}
+    picked = st.session_state.pop(_BASELINE_PICKED, False) and st.session_state[_BASELINE] in by_key
+    if not picked:
+        now = next((g for g in found if wanted in {r.id for r in g.runs}), None) or default_baseline(found)
+        st.session_state[_BASELINE] = now.key
     chosen = st.selectbox(
         "Baseline",
-        keys,
-        index=keys.index(now.key),
-        format_func=names.__getitem__,
-        key=f"baseline-{hash(tuple(keys))}",
+        list(by_key),
+        format_func=lambda key: by_key[key].label,
+        key=_BASELINE,
+        on_change=mark_picked,
         width=340,
         help="Differences and verdicts are against this one. It is part of the address.",
     )
-    if chosen != now.key or (wanted and now is default and wanted not in {r.id for r in now.runs}):
-        st.query_params["baseline"] = chosen
-    return next(g for g in found if g.key == chosen)
+    if picked:
+        st.session_state.pop(_FILLED_IN, None)
+        st.query_params.update(run=list(run_ids), baseline=chosen)
+    return by_key[chosen]
 
 
 # --- the answer
@@ -345,10 +384,11 @@ def _all_verdicts(comparison: Comparison) -> None:
     if told:
         figure = remembered(("differences", comparison.key, dark()), lambda: differences(found, dark=dark()))
         chart(figure, key="differences", alt=differences_in_words(found))
+        csv_button(lambda: numbers(found), "fer-lab-differences", key="differences-csv", label="Differences as CSV")
     for verdict in found:
         _say(verdict)
     st.caption(
-        f"Against {plain(comparison.baseline.label)}, in top-1 on val. With {MIN_SEEDS} finished seeds of each, the verdict is about the recipes: a t test over seeds, paired where the seeds are the same. With fewer it is about two networks: the exact McNemar test on the same pictures, with a bootstrap interval."
+        f"Against {plain(comparison.baseline.label)}, in top-1 on val. With {MIN_SEEDS} finished seeds of each, the verdict is about the recipes: a t test over seeds, paired where the seeds are the same. With fewer, or where the seeds of one began from the same weights, it is about two networks: the exact McNemar test on the same pictures, with a bootstrap interval."
         + f" {correction(found)}"
     )
 
@@ -405,11 +445,16 @@ def _findings(runs: Sequence[Run]) -> None:
     for i, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
         found = remembered(("diagnosis", run_key(run), _stamp(run)), lambda run=run: diagnose(run))
         problems = [f.title.lower() for f in found if f.level == "problem"]
-        said = ", ".join(problems) if problems else "nothing that worries" if run.metrics else "nothing to say yet"
+        nothing = (
+            "no training curve" if run.members else "nothing that worries" if run.metrics else "nothing to say yet"
+        )
+        said = ", ".join(problems) or nothing
         with st.expander(f"{plain(short(name, 60))}: {plain(said)}", expanded=i == 0):
             for finding in found:
                 _finding(run, finding)
-            if not found:
+            if run.members:
+                st.markdown("The rules read training curves, and an ensemble has none.")
+            elif not found:
                 st.markdown("None of the rules found anything." if run.metrics else "No epoch has ended yet.")
 
 

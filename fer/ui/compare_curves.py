@@ -13,7 +13,7 @@ from fer.experiments import Axis, BandKind, Group, best_top1, settings_notes, se
 from fer.plots import curves
 from fer.plots.curves import METRICS, Line, View
 from fer.plots.style import Mark, marks
-from fer.ui.frame import dark
+from fer.ui.frame import dark, plain
 from fer.ui.live_figure import LiveFigures
 from fer.ui.loaders import remembered, run_key
 from fer.ui.parts import csv_button, percent
@@ -58,9 +58,44 @@ def show(groups: Sequence[Group], *, live: bool) -> None:
     """The options and the curves of these runs or groups of seeds; the view is in the URL."""
     options = _options(groups)
     lines = _lines(groups)
+    if options.metrics == ("lr",):
+        lines = _trained(lines)
+        if not lines:
+            return
     drawn = LiveFigures(live, (options, tuple((line.group.key, line.mark, line.note) for line in lines), dark()))
     (_side_by_side if options.side_by_side else _overlaid)(lines, options, drawn)
     drawn.send()
+    for remark in _remarks(lines, options):
+        st.caption(f":material/info: {remark}")
+
+
+def _trained(lines: Sequence[Line]) -> list[Line]:
+    """Those with a learning rate; says which have none."""
+    names = [plain(line.group.label) for line in lines if line.group.members]
+    if len(names) == len(lines):
+        st.info(
+            "An ensemble is made of networks that were trained before, so it has no learning rate to draw. Choose a run that was trained, or other curves.",
+            icon=":material/group_work:",
+        )
+    elif names:
+        st.caption(f":material/group_work: Not drawn, since an ensemble has no learning rate: {', '.join(names)}.")
+    return [line for line in lines if not line.group.members]
+
+
+def _remarks(lines: Sequence[Line], options: Options) -> list[str]:
+    """What must be known to read the curves."""
+    found = []
+    if any(METRICS[m].starred for m in options.metrics) and any(len(x.group.measured) > 1 for x in lines):
+        found.append(
+            "Of several seeds a star stands where their mean val top-1 is highest; the figure beside a name is the mean of their best epochs."
+        )
+    if options.view.log and any(METRICS[m].signed for m in options.metrics):
+        found.append("The gap keeps a linear scale, since it can be zero or below, which has no logarithm.")
+    if not options.side_by_side and not curves.notes_fit(lines) and any(line.note for line in lines):
+        found.append(
+            "The box that follows the pointer has no room for the settings of so many runs; they are under *Settings* below."
+        )
+    return found
 
 
 def _options(groups: Sequence[Group]) -> Options:
@@ -116,7 +151,7 @@ def _line_keys(lines: Sequence[Line]) -> tuple[Any, ...]:
 
 
 def _overlaid(lines: Sequence[Line], options: Options, drawn: LiveFigures) -> None:
-    st.html(f'<div class="fer-legend">{"".join(map(_entry, lines))}{_key(options)}</div>{_CSS}')
+    st.html(f'<div class="fer-legend">{"".join(map(_entry, lines))}{_key(lines, options)}</div>{_CSS}')
     for column, metric in zip(st.columns(len(options.metrics)), options.metrics, strict=True):
         with column:
             key = (_line_keys(lines), metric, options.view, dark())
@@ -134,7 +169,7 @@ def _side_by_side(lines: Sequence[Line], options: Options, drawn: LiveFigures) -
     key = ("small", _line_keys(lines), options.metrics, options.view, dark())
     figures_ = remembered(key, lambda: curves.side_by_side(lines, options.metrics, options.view, dark=dark()))
     panels = [(x, f) for x, f in zip(lines, figures_, strict=True) if x.group.measured]
-    st.html(f'<div class="fer-legend">{_key(options)}</div>{_CSS}')
+    st.html(f'<div class="fer-legend">{_key(lines, options)}</div>{_CSS}')
     a_row = {1: 1, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3}.get(len(panels), 4)
     for start in range(0, len(panels), a_row):
         for column, (line, figure) in zip(st.columns(a_row), panels[start : start + a_row], strict=False):
@@ -158,16 +193,18 @@ def _numbers(lines: Sequence[Line], metric: str, view: View) -> None:
     )
 
 
-def _key(options: Options) -> str:
+def _key(lines: Sequence[Line], options: Options) -> str:
     """What is solid, dashed and starred."""
     drawn = [METRICS[m] for m in options.metrics]
-    lines = (
+    kinds = (
         '<span><i class="fer-line"></i>val</span><span><i class="fer-line fer-dash"></i>train</span>'
         if any(m.train for m in drawn)
         else ""
     )
-    star = "<span>☆ best epoch</span>" if any(m.starred for m in drawn) else ""
-    return f'<span class="fer-key">{lines}{star}</span>'
+    means = {len(line.group.measured) > 1 for line in lines if line.group.measured}
+    words = " or ".join(["best epoch"] * (False in means) + ["highest mean"] * (True in means))
+    star = f"<span>☆ {words}</span>" if any(m.starred for m in drawn) else ""
+    return f'<span class="fer-key">{kinds}{star}</span>'
 
 
 def _entry(line: Line) -> str:

@@ -51,13 +51,22 @@ def _said(group: Group) -> dict[str, Any]:
 
 
 def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> None:
-    """The figures of each run or group: choose columns and rows, sort by a column's head, save as CSV."""
+    """The figures of each run or group: filter, choose columns and rows, sort by a column's head, save as CSV."""
     raw = summary(groups, baseline if len(groups) > 1 else None)
     columns = {k: v for k, v in _columns().items() if k in raw[0]}
+    usual = [c for c in _USUAL if any(row.get(c) is not None for row in raw)]
     with st.container(horizontal=True, vertical_alignment="center"):
+        if len(groups) > 1:
+            place = st.popover("Filter", icon=":material/filter_alt:")
+            left = {r.id for r in _filtered([r for g in groups for r in g.runs], "filter", (place, place, place))}
+            kept = [i for i, g in enumerate(groups) if left & {r.id for r in g.runs}]
+            if len(kept) < len(groups):
+                st.caption(f"{len(kept)} of {len(groups)} rows.", width="content")
+            groups, raw = [groups[i] for i in kept], [raw[i] for i in kept]
+        if not raw:
+            return
         csv_button(raw, "fer-lab-comparison", key="csv")
         with st.popover("Columns", icon=":material/view_column:"):
-            usual = [c for c in _USUAL if any(row.get(c) is not None for row in raw)]
             wanted = st.multiselect(
                 "Columns",
                 list(columns),
@@ -86,10 +95,12 @@ def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> 
 
 
 def _choose_button(label: str, run_ids: Sequence[str]) -> None:
-    """A button that makes these the page's runs."""
-    if st.button(label, icon=":material/filter_list:", key="choose-these", type="primary"):
-        st.query_params["run"] = list(run_ids)
-        st.session_state.pop(_PICKER, None)
+    """A button that makes these the page's runs, as if they had been picked."""
+
+    def pick() -> None:
+        st.session_state[_PICKER], st.session_state[_PICKED] = list(run_ids), True
+
+    if st.button(label, icon=":material/filter_list:", key="choose-these", type="primary", on_click=pick):
         st.rerun()
 
 
@@ -205,8 +216,18 @@ def _parallel(runs: Sequence[Run]) -> None:
     if figure:
         st.subheader("Settings and result", anchor=False)
         st.caption("A line a run: blue is high, orange is low. Drag along an axis to pick out runs.")
-        axes = ", ".join(d.label for d in figure.data[0].dimensions if d.label != RESULT)
-        chart(figure, key="parallel", alt=f"Parallel coordinates of {len(runs)} runs: {axes}, and best val top-1.")
+        axes = [d.label for d in figure.data[0].dimensions if d.label != RESULT]
+        chart(
+            figure,
+            key="parallel",
+            alt=f"Parallel coordinates of {len(runs)} runs: {', '.join(axes)}, and best val top-1.",
+        )
+        rows = [
+            {"run": r.id, **{path: of[path] for path in axes}, "best_val_top1": top}
+            for r, of, top in zip(runs, flat, tops, strict=True)
+            if top is not None
+        ]
+        csv_button(rows, "fer-lab-parallel", key="parallel-csv", label="Settings and result as CSV")
 
 
 # --- all runs --------------------------------------------------------------------------------------------------------
@@ -214,23 +235,15 @@ def _parallel(runs: Sequence[Run]) -> None:
 
 def other_runs(everything: Sequence[Run], most: int) -> None:
     """All runs of the store, filtered by text and by a setting's value; rows of it become the page's runs."""
-    runs = [r for r in shown(everything) if r.config]
-    left, middle, right = st.columns([3, 2, 3])
-    words = left.text_input(
-        "Filter",
-        key="find",
+    archived = any(r.notes.archived for r in everything) and st.toggle(
+        "Archived too",
+        key="archived-too",
         bind="query-params",
-        placeholder="name, recipe, data, tag, change",
-        help="Every word must occur in the run's name, recipe, data, state, tags, note or changed settings.",
+        help="Those that were taken from view, here or before they came with the project.",
     )
-    flat = {r.id: flatten(r.config) for r in runs if r.config}
-    varied = _varied(list(flat.values()))
-    path = middle.selectbox("Setting", list(varied), index=None, placeholder="any", key="find-setting")
-    if path:
-        values = right.multiselect("is one of", varied[path], key=f"find-value-{path}")
-        runs = [r for r in runs if not values or str(flat[r.id][path]) in values]
-    found = [r for r in runs if _matches(r, (words or "").lower().split())]
-    st.caption(f"{len(found):,} of {len(flat):,} runs. Select rows to compare them.")
+    runs = [r for r in shown(everything, archived=bool(archived)) if r.config]
+    found = _filtered(runs, "find", st.columns([3, 2, 3]))
+    st.caption(f"{len(found):,} of {len(runs):,} runs. Select rows to compare them.")
     if not found:
         return
     chosen = table(
@@ -249,6 +262,30 @@ def other_runs(everything: Sequence[Run], most: int) -> None:
         _choose_button(f"Compare the {len(rows)} selected", [found[i].id for i in rows])
 
 
+def _filtered(runs: Sequence[Run], key: str, places: Sequence[Any]) -> list[Run]:
+    """The runs that the reader's words and the chosen values of a setting leave; the words are in the URL, under `key`.
+
+    places: where to draw the three fields.
+    """
+    left, middle, right = places
+    words = left.text_input(
+        "Filter",
+        key=key,
+        bind="query-params",
+        placeholder="name, recipe, data, tag, change",
+        help="Every word must occur in the run's name, recipe, data, state, tags, note or changed settings.",
+    )
+    flat = {r.id: flatten(r.config) for r in runs if r.config}
+    varied = _varied(list(flat.values()))
+    path = middle.selectbox("Setting", list(varied), index=None, placeholder="any", key=f"{key}-setting")
+    values = right.multiselect("is one of", varied[path], key=f"{key}-value-{path}") if path else []
+    return [
+        r
+        for r in runs
+        if (not values or str(flat[r.id][path]) in values) and _matches(r, (words or "").lower().split())
+    ]
+
+
 def _varied(flat: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     """The settings that have more than one value, with their values as text."""
     values = {p: sorted({str(f[p]) for f in flat}) for p in (flat[0] if flat else ())}
@@ -258,7 +295,8 @@ def _varied(flat: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
 def _matches(run: Run, words: Sequence[str]) -> bool:
     if not words:
         return True
-    said = (run.name, run.id, run.recipe, data_label(run), run.state, *run.notes.tags, run.notes.note, own_changes(run))
+    state = (run.state, *(["archived"] if run.notes.archived else []))
+    said = (run.name, run.id, run.recipe, data_label(run), *state, *run.notes.tags, run.notes.note, own_changes(run))
     text = " ".join(said).lower()
     return all(word in text for word in words)
 
@@ -272,5 +310,5 @@ def _row(run: Run) -> dict[str, Any]:
         "seed": run.config.seed if run.config else None,
         "data": data_label(run),
         "tags": ", ".join(run.notes.tags),
-        "state": state_cell(run),
+        "state": state_cell(run) + (", archived" if run.notes.archived else ""),
     }

@@ -26,6 +26,7 @@ from fer.plots.evaluation import (
     difference,
     difference_heatmap,
     reliability_diagram,
+    shares,
 )
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import dark, plain
@@ -36,6 +37,7 @@ from fer.verdicts import SavedLogits, read_logits, verdicts
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
 _DATA_HELP = "The run's own data set stands first; others need the same classes."
 _SPLIT_HELP = "train: what it learned from. val: what epochs and settings are chosen by. test: looked at last."
+_VIEWS_HELP = "The network is asked about ten views of each picture, moved and mirrored, and the answers are averaged: mostly more right, and ten times the work."
 _TABS = ("Confusion matrix", "Surest mistakes", "Wrong for all", "Calibration")
 _DIFFERENCE = "Difference"
 _PICTURES_SHOWN = (24, 60, 200)
@@ -65,7 +67,7 @@ def choose(everything: Sequence[Run]) -> Choice | None:
     if run is None:
         return None
     with beside:
-        other = _second([r for r in runs if r.id != run.id])
+        other = _second(run, [r for r in runs if r.id != run.id])
     with second:
         name = st.selectbox("Data set", _datasets(run), key="data", bind="query-params", help=_DATA_HELP)
     splits = _splits(run, name)
@@ -77,12 +79,17 @@ def choose(everything: Sequence[Run]) -> Choice | None:
     return Choice((run, other) if other else (run,), name, split, tuple(runs))
 
 
-def _second(runs: Sequence[Run]) -> Run | None:
+def _second(first: Run, others: Sequence[Run]) -> Run | None:
     """A second run to look at beside the first, kept in the URL as `with`; None by default."""
-    by_id = {r.id: r for r in seeds_last(runs)}
+    by_id = {r.id: r for r in seeds_last(others)}
     wanted = st.query_params.get("with")
     if wanted and wanted not in by_id:
         st.query_params.pop("with")
+        if wanted != first.id:
+            st.warning(
+                f"The link names the run {plain(wanted)} as the second, which cannot be shown here.",
+                icon=":material/link_off:",
+            )
     chosen = st.selectbox(
         "Compare with",
         list(by_id),
@@ -108,7 +115,7 @@ def show(store: RunStore, choice: Choice) -> None:
         return
     pairs = [(r, report) for r, report in zip(choice.runs, reports, strict=True) if report]
     pairs = [(r, report) for r, report in pairs if _same_classes(r, report, own)]
-    _figures(pairs, split)
+    _figures(store, pairs, choice)
     _which_is_better([r for r, _ in pairs], name, split)
     for i, (r, report) in enumerate(pairs):
         if not i or (r.data_name, r.split_note) != (pairs[0][0].data_name, pairs[0][0].split_note):
@@ -133,8 +140,7 @@ def _same_classes(run: Run, report: Mapping[str, Any], first: Mapping[str, Any])
 
 def report_for(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any] | None:
     """The saved report, or one made at the press of a button; None until then. Raises FerError where it cannot be made."""
-    key = (str(store.root), run.id, name, split)
-    report = _newer(_saved(run, name, split), st.session_state.get(_FRESH, {}).get(key))
+    report = _newer(_saved(run, name, split), _fresh(store, run, name, split))
     if report is None:
         with st.container(border=True):
             st.markdown(f"**Not evaluated yet.** There is no report of {plain(run.name)} on {plain(name)}, {split}.")
@@ -142,13 +148,11 @@ def report_for(store: RunStore, run: Run, name: str, split: str) -> dict[str, An
     else:
         pressed = _is_stale(run, report) and _evaluate_button(run, "Evaluate again")
     if pressed:
-        fresh = _evaluate(store, run, name, split)
-        st.session_state[_FRESH] = {**st.session_state.get(_FRESH, {}), key: fresh}
-        st.rerun()  # so that the picker, the splits and the button see it too
+        _evaluate(store, run, name, split)
     return report
 
 
-def _figures(pairs: Sequence[tuple[Run, Mapping[str, Any]]], split: str) -> None:
+def _figures(store: RunStore, pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
     """The numbers of one report, or of two below each other with the second's difference to the first."""
     first = pairs[0][1]
     for run, report in pairs:
@@ -166,12 +170,22 @@ def _figures(pairs: Sequence[tuple[Run, Mapping[str, Any]]], split: str) -> None
                 help=help.format(chance=f"{np.log(len(report['classes'])):.3f}"),
                 width="content",
             )
-        _views(row, run, report, split)
+        averaged = _with_views(store, run, report, choice)
+        if averaged is not None:
+            row.metric(
+                "Top-1, ten views",
+                percent(averaged),
+                f"{100 * (averaged - report['top1']):+.2f} points",
+                help=_VIEWS_HELP,
+                width="content",
+            )
         row.metric("Pictures", f"{report['n']:,}", width="content")
         twice = report.get("duplicates")
         known, without = (twice.get("in_train"), twice.get("top1_without")) if isinstance(twice, Mapping) else (0, None)
         if known and isinstance(known, int) and isinstance(without, int | float):
             st.caption(f"{known:,} of these pictures stand in train too; top-1 without them is {percent(without)}.")
+        if averaged is None:
+            _offer_views(store, run, report, choice)
 
 
 _FIGURES = (
@@ -187,17 +201,44 @@ _FIGURES = (
 )  # fmt: skip
 
 
-def _views(row: Any, run: Run, report: Mapping[str, Any], split: str) -> None:
-    """Top-1 with test-time views, where it was evaluated with them."""
-    averaged = (run.report(f"{split}{TTA}", report.get("fingerprint")) or {}).get("top1")
-    if isinstance(averaged, int | float):
-        row.metric(
-            "Top-1, ten views",
-            percent(averaged),
-            f"{100 * (averaged - report['top1']):+.2f} points",
-            help="The network is asked about ten views of each picture, moved and mirrored, and the answers are averaged: ten times the work, and mostly more right.",
-            width="content",
+def _with_views(store: RunStore, run: Run, report: Mapping[str, Any], choice: Choice) -> float | None:
+    """Top-1 with test-time views, of the same weights and pictures; None where it was not evaluated with them."""
+    split = choice.split + TTA
+    for found in (run.report(split, report.get("fingerprint")), _fresh(store, run, choice.data, split)):
+        if found and all(found.get(key) == report.get(key) for key in ("epoch", "fingerprint")):
+            return float(found["top1"]) if isinstance(found.get("top1"), int | float) else None
+    return None
+
+
+def _offer_views(store: RunStore, run: Run, report: Mapping[str, Any], choice: Choice) -> None:
+    """A button that evaluates with views, or why that cannot be done here, and the command."""
+    other = f" --dataset {choice.data}" if choice.data != run.data_name else ""
+    command = f"`python -m fer evaluate {run.id}{other} --split {choice.split} --tta`"
+    if not run.has_weights:
+        why = plain(run.missing_members()) or "The run has no weights to ask."
+        st.caption(f":material/info: Top-1 with ten views is not known. {why} With them: {command}")
+    elif not _at_hand(run, report, choice.data):
+        st.caption(
+            f":material/info: Top-1 with ten views is not known, and these pictures of {plain(choice.data)} are not prepared on this machine. Once they are: {command}"
         )
+    elif run.best and report.get("epoch", 0) not in (0, run.best["epoch"]):
+        return  # this report is of other weights; it is to be made anew first
+    elif st.button(
+        "Evaluate with ten views",
+        icon=":material/filter_none:",
+        key=f"views-{run.id}",
+        help=f"{_VIEWS_HELP} In a terminal: {command}",
+    ):
+        _evaluate(store, run, choice.data, choice.split, tta=True)
+
+
+def _at_hand(run: Run, report: Mapping[str, Any], name: str) -> bool:
+    """Whether the pictures that a report is of are prepared here, so that an evaluation would be of the same."""
+    if not dataset.dataset_path(name).is_file():
+        return name == SAMPLE
+    data = load_dataset(name)
+    split_anew = data.with_val_fraction(run.config.data.val_fraction if run.config else None)
+    return report.get("fingerprint") in (data.fingerprint, split_anew.fingerprint)
 
 
 def _which_is_better(runs: Sequence[Run], name: str, split: str) -> None:
@@ -256,37 +297,48 @@ def _confusion(pairs: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
             label_visibility="collapsed",
         )
     alt = f"Confusion matrix of {len(classes)} classes. {' '.join(confusion_sentences(matrix, classes))}"
+    name = f"fer-lab-confusion-{run.id}"
     if view == _DIFFERENCE and len(pairs) > 1:
         theirs, names = np.array(pairs[1][1]["confusion_matrix"]), (run.name, pairs[1][0].name)
         figure = difference_heatmap(matrix, theirs, classes, names=names, dark=dark())
-        unit = "pictures" if difference(matrix, theirs)[1] else "per cent of the true class"
+        values, in_counts = difference(matrix, theirs)
+        unit = "pictures" if in_counts else "per cent of the true class"
         st.caption(f"{plain(names[0])} minus {plain(names[1])}, in {unit}: with a plus, the first says so more often.")
-        alt = f"Difference of two confusion matrices, {names[0]} minus {names[1]}."
+        alt, name = (
+            f"Difference of two confusion matrices, {names[0]} minus {names[1]}.",
+            f"{name}-minus-{pairs[1][0].id}",
+        )
     else:
         key = ("confusion", matrix.tobytes(), tuple(classes), view, dark())
         figure = remembered(key, lambda: confusion_heatmap(matrix, classes, view=view, dark=dark()))
+        values, in_counts = shares(matrix, view), view == VIEWS[0]
+        if not in_counts:
+            name += f"-{view.lower().replace(' ', '-')}"
         if len(pairs) > 1:
             st.caption(f"Of {plain(run.name)}.")
     event = chart(figure, key="confusion", alt=alt, on_select="rerun")
     _follow_click(event, classes)
     called = [f"called {c}" for c in classes]
-    rows = [{"true class": c, **dict(zip(called, row, strict=True))} for c, row in zip(classes, matrix, strict=True)]
-    csv_button(rows, f"fer-lab-confusion-{run.id}", key="confusion-csv")
+    shown = values.astype(int) if in_counts else values
+    rows = [
+        {"true class": c, **dict(zip(called, row, strict=True))} for c, row in zip(classes, shown.tolist(), strict=True)
+    ]
+    csv_button(rows, name, key="confusion-csv")
 
 
 def _follow_click(event: Any, classes: Sequence[str]) -> None:
     """Choose the cell that was clicked; once for each click, so that the list below can choose another.
 
-    Where the tab was not open a moment ago, nothing was clicked yet, and the cell is the one in the URL.
+    Where the tab was not open a moment ago, nothing was clicked yet, and the cell is the one in the URL. Another view of
+    the matrix is another chart, in which nothing is clicked: the cell stays, and the list has its own way to none.
     """
     points = event.selection.points
     cell = (points[0]["y"], points[0]["x"]) if points else None
     if "cell" not in st.session_state:
-        st.session_state["clicked-cell"] = cell
         st.session_state["cell"] = st.query_params.get("cell")
-    elif cell != st.session_state.get("clicked-cell"):
-        st.session_state["clicked-cell"] = cell
-        st.session_state["cell"] = _cell_name(classes, *map(int, cell)) if cell else None
+    elif cell and cell != st.session_state.get("clicked-cell"):
+        st.session_state["cell"] = _cell_name(classes, *map(int, cell))
+    st.session_state["clicked-cell"] = cell
 
 
 def _cell_name(classes: Sequence[str], true: int, predicted: int) -> str:
@@ -537,21 +589,28 @@ _GALLERY_CSS = """<style>
 
 def _calibration_tab(pairs: Sequence[tuple[Run, Mapping[str, Any]]], choice: Choice) -> None:
     st.markdown(
-        "Of the pictures that a network is 80 % sure of, it should get 80 % right. Below the dotted line it is too sure of itself. Temperature scaling divides its logits by one number; answers stay as they are."
+        "Of the pictures that a network is 80 % sure of, it should get 80 % right. Below the dotted line it is too sure of itself. Temperature scaling divides its logits by one number, which is fitted on val; answers stay as they are."
     )
     for column, (run, _report) in zip(st.columns(len(pairs), gap="medium"), pairs, strict=True):
         with column:
             saved = _saved_logits(run, choice)
             if saved:
-                _calibration(run, saved)
+                _calibration(run, saved, choice.split)
 
 
-def _calibration(run: Run, saved: SavedLogits) -> None:
-    """The reliability diagram before and after; what was fitted on one half of the pictures is judged on the other."""
-    before, after = metrics.softmax(saved.logits), metrics.cross_fitted(saved.logits, saved.labels)
+def _calibration(run: Run, saved: SavedLogits, split: str) -> None:
+    """The reliability diagram before and after. On val, what was fitted on one half of the pictures is judged on the other;
+    any other split is judged with the run's temperature, as `metrics.calibration` has it."""
+    before, fitted = metrics.softmax(saved.logits), metrics.fit_temperature(saved.logits, saved.labels)
+    if split == "val":
+        temperature, after = fitted, metrics.cross_fitted(saved.logits, saved.labels)
+        how = "Each half of the pictures at the temperature that was fitted on the other half."
+    else:
+        temperature = run.temperature()
+        after = metrics.softmax(saved.logits, temperature)
+        how = f"At the temperature that was fitted on val; none is fitted on {split}."
     errors = [metrics.calibration_error(p, saved.labels) for p in (before, after)]
     bins = [metrics.reliability(p, saved.labels) for p in (before, after)]
-    temperature = metrics.fit_temperature(saved.logits, saved.labels)
     row = st.container(horizontal=True, gap="medium")
     row.metric(
         "Calibration error",
@@ -564,17 +623,26 @@ def _calibration(run: Run, saved: SavedLogits) -> None:
         percent(errors[1]),
         f"{100 * (errors[1] - errors[0]):+.2f} points",
         delta_color="inverse",
-        help="Each half of the pictures at the temperature that was fitted on the other half.",
+        help=how,
         width="content",
     )
-    row.metric("Temperature", f"{temperature:.2f}", help="Above 1: the network was too sure.", width="content")
-    words = "too sure of itself" if temperature > 1.05 else "not sure enough" if temperature < 0.95 else "about honest"
+    row.metric(
+        "Temperature",
+        f"{temperature:.2f}",
+        help="Fitted on val. Above 1: the network was too sure there.",
+        width="content",
+    )
+    if temperature == 1 and split != "val":
+        st.caption(
+            f":material/info: {plain(run.name)} has no temperature yet, so scaling changes nothing. Evaluating it on val fits one: `python -m fer evaluate {run.id}`"
+        )
+    words = "too sure of itself" if fitted > 1.05 else "not sure enough" if fitted < 0.95 else "about honest"
     chart(
         reliability_diagram(*bins, dark=dark()),
         key=f"reliability-{run.id}",
         alt=f"Reliability diagram of {run.name}: it is {words}. Calibration error {percent(errors[0])} as trained, {percent(errors[1])} after temperature scaling.",
     )
-    st.markdown(f"{plain(run.name)} is {words}.")
+    st.markdown(f"{plain(run.name)} is {words} on {split}.")
     kinds = ("as trained", "after temperature scaling")
     rows = [{"probabilities": kind, **b} for kind, found in zip(kinds, bins, strict=True) for b in found]
     csv_button(rows, f"fer-lab-reliability-{run.id}", key=f"reliability-csv-{run.id}")
@@ -604,9 +672,9 @@ def _ranked(runs: list[Run]) -> list[Run]:
 
 def _saved(run: Run, name: str, split: str) -> dict[str, Any] | None:
     """The report on the data that the run was trained on or, where there is none, on what that name stands for now."""
-    report = run.report(split, _fingerprint(run, name))
+    report = run.kept_report(split, _fingerprint(run, name))
     if name == run.data_name and not whole_report(report):
-        report = run.report(split, _fingerprint_now(name))
+        report = run.kept_report(split, _fingerprint_now(name))
     return report if whole_report(report) else None
 
 
@@ -623,7 +691,7 @@ def _newer(saved: dict[str, Any] | None, fresh: dict[str, Any] | None) -> dict[s
 
 def _is_stale(run: Run, report: Mapping[str, Any]) -> bool:
     """Whether the run has got a better epoch since; says so where it has."""
-    if run.shipped or not run.best or report.get("epoch") in (None, run.best["epoch"]) or not run.has_weights:
+    if not run.best or not run.is_outdated(report):
         return False
     st.caption(
         f":material/update: This report is of epoch {report['epoch']}; the best epoch is now {run.best['epoch']}."
@@ -639,11 +707,20 @@ def _evaluate_button(run: Run, label: str) -> bool:
     return st.button(label, type="primary", icon=":material/play_arrow:", key=f"evaluate-{run.id}")
 
 
-def _evaluate(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any]:
-    with st.spinner(f"Evaluating on {plain(name)}, {split}"):
+def _fresh(store: RunStore, run: Run, name: str, split: str) -> dict[str, Any] | None:
+    """The report that this session made, with `TTA` behind the split where views were averaged."""
+    return st.session_state.get(_FRESH, {}).get((str(store.root), run.id, name, split))
+
+
+def _evaluate(store: RunStore, run: Run, name: str, split: str, *, tta: bool = False) -> None:
+    """Evaluate, keep the report for this session too, and run the page anew, so that everything on it sees it."""
+    with st.spinner(f"Evaluating on {plain(name)}, {split}{', ten views of each picture' if tta else ''}"):
         from fer.evaluate import evaluate_run
 
-        return evaluate_run(store, run.id, name, split)
+        report = evaluate_run(store, run.id, name, split, tta=tta)
+    key = (str(store.root), run.id, name, split + TTA * tta)
+    st.session_state[_FRESH] = {**st.session_state.get(_FRESH, {}), key: report}
+    st.rerun()
 
 
 # --- data sets

@@ -3,9 +3,11 @@
 With an `[auth]` section in the secrets every page shows a login and nothing else before somebody is logged in. With
 
     [fer]
+    may_look = ["@example.org"]
     may_launch = ["ana@example.org"]
 
-these may change and start things, and everybody else who is logged in may look. Without that list nobody is kept from it.
+only who has an address at example.org may look, and Ana alone may change and start things. Without a list nobody who is logged in
+is kept from it; who may launch may look. docs/class.md shows the whole file.
 A secrets file that cannot be read may have asked for a login, so it lets nobody in.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -24,11 +26,14 @@ _UNREADABLE = (
     "the secrets file of this FER Lab cannot be read, so nobody can log in; its server's log says where it is wrong."
 )
 
+_NO_LOGIN = "the secrets file of this FER Lab lists who may look or launch, but has no [auth] section to log in with; docs/class.md shows it."
+_NOT_LISTED = "your address is not among those that may {} this FER Lab; ask whoever runs it."
+
 
 def required() -> bool:
-    """Whether the secrets ask for a login, or cannot be read and so may."""
+    """Whether the secrets ask for a login, list who may do what, or cannot be read and so may."""
     secrets = _secrets()
-    return secrets is None or "auth" in secrets
+    return secrets is None or "auth" in secrets or "fer" in secrets
 
 
 def address() -> str:
@@ -44,10 +49,8 @@ def gate() -> None:
     if not required():
         return
     secrets = _secrets()
-    if secrets is None:
-        st.title("FER Lab", anchor=False)
-        st.error(f"{_UNREADABLE[0].upper()}{_UNREADABLE[1:]}", icon=":material/lock:")
-        st.stop()
+    if secrets is None or "auth" not in secrets:
+        _refuse(_UNREADABLE if secrets is None else _NO_LOGIN)
     if not st.user.get("is_logged_in"):
         st.title("FER Lab", anchor=False)
         st.markdown("Log in to see this FER Lab.")
@@ -62,6 +65,8 @@ def gate() -> None:
         if address():
             st.text(address())
         st.button("Log out", icon=":material/logout:", on_click=st.logout, key="logout")
+    if not _may_look(secrets):
+        _refuse(_NOT_LISTED.format("look at"))
 
 
 def why_not() -> str:
@@ -69,17 +74,34 @@ def why_not() -> str:
     if get_script_run_ctx(suppress_warning=True) is None or not required():
         return ""
     secrets = _secrets()
-    if secrets is None:
-        return _UNREADABLE
+    if secrets is None or "auth" not in secrets:
+        return _UNREADABLE if secrets is None else _NO_LOGIN
     if not st.user.get("is_logged_in"):
         return "nobody is logged in."
-    allowed = secrets.get("fer", {}).get("may_launch")
+    if not _may_look(secrets):
+        return _NOT_LISTED.format("look at")
+    if _is_listed(secrets, "may_launch") is not False:
+        return ""
+    return _NOT_LISTED.format("launch on")
+
+
+def _refuse(why: str) -> NoReturn:
+    st.title("FER Lab", anchor=False)
+    st.error(f"{why[0].upper()}{why[1:]}", icon=":material/lock:")
+    st.stop()
+
+
+def _may_look(secrets: Mapping[str, Any]) -> bool:
+    return _is_listed(secrets, "may_look") is not False or _is_listed(secrets, "may_launch") is True
+
+
+def _is_listed(secrets: Mapping[str, Any], name: str) -> bool | None:
+    """Whether the visitor's address, or '@' and its domain, stands in this list of `[fer]`; None where there is no such list."""
+    allowed = secrets.get("fer", {}).get(name)
     if allowed is None:
-        return ""
-    listed = [allowed] if isinstance(allowed, str) else list(allowed)
-    if address() and address() in {str(a).strip().lower() for a in listed}:
-        return ""
-    return "your address is not among those that may launch here; ask whoever runs this FER Lab."
+        return None
+    listed = {str(a).strip().lower() for a in ([allowed] if isinstance(allowed, str) else allowed)}
+    return bool(address()) and not listed.isdisjoint({address(), "@" + address().rpartition("@")[2]})
 
 
 def _secrets() -> Mapping[str, Any] | None:

@@ -166,7 +166,7 @@ def _load_predictor(run_id: str, root: str, tta: bool, identity: tuple[Any, ...]
 def price(predictor: Predictor) -> None:
     """Which answers the network gives, and what keeping back the others costs."""
     found = predictor.rule
-    once = " The threshold and these figures are of one look at each face: it was not evaluated with ten views."
+    once = f" The threshold and these figures are of one look at each face: it was not evaluated with ten views. Evaluate does that, and so does `python -m fer evaluate {predictor.run.id} --tta`."
     also = "" if predictor.rule_fits else once
     if found is None:
         st.caption(

@@ -16,7 +16,7 @@ import streamlit as st
 
 from fer.cluster import Ask
 from fer.config import SETTINGS, USED_WITH, Config, Setting, flatten, parse_assignments, used, with_settings
-from fer.data.dataset import SAMPLE, available, default_dataset
+from fer.data.dataset import SAMPLE, available, default_dataset, load_head
 from fer.errors import ConfigError, DataError, FerError
 from fer.recipes import RECIPES, changes_from, get_recipe
 from fer.runs import ACTIVE, Run, RunStore
@@ -245,6 +245,11 @@ def _fill_from_run(state: TrainState, store: RunStore, run_id: str) -> None:
         state.values["data.name"] = None
         state.notices = [
             f"'{run.name}' was trained on '{run.data_name}', which is not prepared here. Choose another data set."
+        ]
+    elif run.config.data.val_fraction is None and run.fingerprint not in ("", load_head(run.data_name)["fingerprint"]):
+        state.notices = [
+            f"The data set '{run.data_name}' here is not the one that '{run.name}' learned from, so a run on it gets no verdict "
+            "against that one; Data says what it holds."
         ]
 
 

@@ -7,12 +7,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.runtime.state.query_params import QueryParams
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Selectbox
 
 from fer.config import with_settings
 from fer.experiments import groups
@@ -20,7 +23,7 @@ from fer.files import write_json_atomic
 from fer.recipes import STUDY, get_recipe
 from fer.results import as_csv
 from fer.runs import RunStore
-from fer.ui import compare, compare_tables
+from fer.ui import compare, compare_curves, compare_tables
 from tests.app.conftest import ROOT, said
 from tests.made_runs import logits_of, write_run
 
@@ -70,8 +73,25 @@ def chosen(at: AppTest) -> list[str]:
     return at.multiselect(key="compare-runs").value
 
 
+def baseline_of(at: AppTest) -> Selectbox:
+    return next(s for s in at.selectbox if s.label == "Baseline")
+
+
 def figures(at: AppTest) -> pd.DataFrame:
     return at.dataframe[0].value.set_index("label")
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
+    """`{file name: rows}` of the CSV buttons that a page draws."""
+    found: dict[str, list[dict[str, Any]]] = {}
+
+    def kept(rows: Any, name: str, **_options: Any) -> None:
+        found[name] = list(rows() if callable(rows) else rows)
+
+    for module in (compare, compare_curves, compare_tables):
+        monkeypatch.setattr(module, "csv_button", kept)
+    return found
 
 
 @pytest.fixture
@@ -139,13 +159,83 @@ def test_only_a_broken_run_is_like_none(open_page) -> None:
 
 def test_choosing_writes_the_url_and_clearing_asks_for_a_choice(open_page, study) -> None:
     at = open_page("compare")
-    assert "run" not in at.query_params
     at.multiselect(key="compare-runs").set_value(["baseline", "grouped-conv"]).run()
     assert at.query_params["run"] == ["baseline", "grouped-conv"]
     at.multiselect(key="compare-runs").set_value([]).run()
     assert not at.exception
     assert chosen(at) == []
     assert "Choose one or more runs" in said(at)
+    assert not {"run", "baseline"} & set(at.query_params)
+    assert chosen(at.run()) == []
+
+
+def test_what_the_page_opens_on_stands_in_the_address(open_page, study) -> None:
+    at = open_page("compare")
+    assert (at.query_params["run"], at.query_params["baseline"]) == (list(STUDY), "baseline")
+    at = open_page("compare", run="step-decay")
+    assert "baseline" not in at.query_params, "one experiment is compared with nothing"
+    at.multiselect(key="compare-runs").set_value(["step-decay", "grouped-conv"]).run()
+    assert at.query_params["baseline"] == "step-decay"
+    at.multiselect(key="compare-runs").set_value(["step-decay", "grouped-conv", "baseline"]).run()
+    assert at.query_params["baseline"] == baseline_of(at).value == "baseline", "the reader has chosen none yet"
+    baseline_of(at).set_value("grouped-conv").run()
+    at.multiselect(key="compare-runs").set_value(["grouped-conv", "baseline"]).run()
+    assert at.query_params["baseline"] == baseline_of(at).value == "grouped-conv"
+
+
+def test_the_address_is_written_in_one_step(open_page, study, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, written = QueryParams._send_query_param_msg, []
+    monkeypatch.setattr(QueryParams, "_send_query_param_msg", lambda self: written.append(real(self)))
+    at = open_page("compare")
+    assert len(written) == 1, "each is an entry of the browser's history"
+    at.run()
+    assert len(written) == 1
+
+
+def test_a_baseline_that_the_address_names_is_among_the_runs(open_page, study) -> None:
+    RunStore().annotate("baseline", archived=True)
+    at = open_page("compare", run=["step-decay", "grouped-conv"], baseline="baseline")
+    assert not at.exception and not at.warning
+    assert chosen(at) == at.query_params["run"] == ["step-decay", "grouped-conv", "baseline"]
+    assert baseline_of(at).value == at.query_params["baseline"] == "baseline"
+    assert figures(at)["difference"]["step-decay"] == pytest.approx(1)
+    assert chosen(open_page("compare", run="step-decay", baseline="baseline")) == ["step-decay", "baseline"]
+    at.multiselect(key="compare-runs").set_value(["step-decay", "grouped-conv"]).run()
+    assert at.query_params["baseline"] == baseline_of(at).value == "step-decay", "the reader took it away"
+    assert chosen(at.run()) == ["step-decay", "grouped-conv"]
+
+
+def test_the_baseline_is_among_the_most_runs_that_fit(open_page) -> None:
+    names = [f"run-{i:02}" for i in range(compare.MAX_RUNS + 1)]
+    for i, name in enumerate(names):
+        add(name, [0.3], shift=i)
+    at = open_page("compare", run=names[:-1], baseline=names[-1])
+    assert not at.exception
+    assert chosen(at) == [*names[:-2], names[-1]]
+    assert "are the most that one page can show: run-29" in said(at)
+
+
+@pytest.mark.parametrize("runs", [["baseline"], ["baseline", "step-decay"]])
+def test_a_baseline_that_is_not_there_is_named(open_page, study, runs: list[str]) -> None:
+    at = open_page("compare", run=runs, baseline="gone<b>")
+    assert not at.exception
+    assert "The baseline that the address names is left out, since there is no such run: gone<b>." in said(at)
+    assert at.query_params["baseline"] == "gone<b>", "until the reader chooses another"
+    broken = RunStore().root / "torn"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"sch')
+    at = open_page("compare", run=runs, baseline="torn")
+    assert not at.exception
+    assert "its folder is damaged: torn (config.json is damaged" in said(at)
+
+
+def test_an_older_address_brings_back_its_baseline(open_page, study) -> None:
+    at = open_page("compare", baseline="step-decay")
+    baseline_of(at).set_value("grouped-conv").run()
+    at.query_params["baseline"] = "step-decay"  # as by the browser's Back
+    at.run()
+    assert baseline_of(at).value == at.query_params["baseline"] == "step-decay"
+    assert pd.isna(figures(at)["difference"]["step-decay"])
 
 
 def test_changed_url_wins_over_the_picker(open_page, study) -> None:
@@ -228,11 +318,11 @@ def test_settings_show_differences_and_all_on_request(open_page, study) -> None:
 
 def test_the_url_holds_the_baseline_and_differences_are_against_it(open_page, study) -> None:
     at = open_page("compare", baseline="step-decay")
-    assert next(s for s in at.selectbox if s.label == "Baseline").value == "step-decay"
+    assert baseline_of(at).value == "step-decay"
     shown = figures(at)["difference"]
     assert pd.isna(shown["step-decay"])
     assert (shown["baseline"], shown["grouped-conv"]) == (pytest.approx(-1), pytest.approx(2))
-    next(s for s in at.selectbox if s.label == "Baseline").set_value("grouped-conv").run()
+    baseline_of(at).set_value("grouped-conv").run()
     assert at.query_params["baseline"] == "grouped-conv"
     assert figures(at)["difference"]["step-decay"] == pytest.approx(-2)
 
@@ -254,7 +344,10 @@ def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_pa
     assert shown.loc["baseline", "best_val_top1_std"] == pytest.approx(1)
     assert "step-decay is best: 56.17 % val top-1 (mean of 3 seeds)" in said(at)
     assert "step-decay beats baseline by 5.17 points" in said(at) and "more than noise" in said(at)
-    assert "mean of 3 seeds" in " ".join(e.proto.body for e in at.get("html"))
+    legend = " ".join(e.proto.body for e in at.get("html"))
+    assert "mean of 3 seeds" in legend and "☆ highest mean" in legend and "best epoch" not in legend
+    assert "a star stands where their mean val top-1 is highest" in said(at)
+    assert "51.00 % where its mean val top-1 is highest" in at.get("plotly_chart")[1].proto.alt
     single = open_page("compare", run=ids, rows="Single runs")
     assert len(figures(single)) == 6
 
@@ -299,11 +392,18 @@ def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> N
     assert "<b>70.00 %</b> 2 networks together" in " ".join(e.proto.body for e in at.get("html"))
     shown = figures(at).loc["both"]
     assert shown["seeds"] == "" and pd.isna(shown[["n", "best_epoch", "epochs_done", "epochs_asked"]]).all()
-    rates = open_page("compare", run=["baseline", "both"], curves="Learning rate").get("plotly_chart")[0]
-    assert "both" not in rates.proto.alt
+    says = said(open_page("compare", run=["both"], part="What the curves say"))
+    assert "an ensemble has none" in says and "None of the rules" not in says
+    at = open_page("compare", run=["baseline", "both"], curves="Learning rate")
+    assert "both" not in at.get("plotly_chart")[0].proto.alt
+    assert "Not drawn, since an ensemble has no learning rate: both." in said(at)
+    at = open_page("compare", run="both", curves="Learning rate")
+    assert not at.exception and not at.get("plotly_chart")
+    assert "so it has no learning rate to draw" in said(at)
+    assert "Learning rate as CSV" not in [b.label for b in at.get("download_button")]
 
 
-def test_one_seed_each_is_a_verdict_on_two_networks(open_page) -> None:
+def test_one_seed_each_is_a_verdict_on_two_networks(open_page, saved) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 7, 400)
     for name, share in (("baseline", 0.5), ("cosine", 0.8)):
@@ -315,6 +415,9 @@ def test_one_seed_each_is_a_verdict_on_two_networks(open_page) -> None:
     assert "On 400 shared pictures the network cosine is" in said(at)
     assert "exact McNemar test" in said(at)
     assert at.get("plotly_chart")[-1].proto.alt.startswith("Differences in top-1 with 95 % intervals.")
+    (row,) = saved["fer-lab-differences"]
+    assert (row["name"], row["baseline"], row["n"]) == ("cosine", "baseline", 400)
+    assert row["difference"] == pytest.approx(0.3) and row["low"] < 0.3 < row["high"]
 
 
 def test_what_the_curves_say_has_evidence_and_remedies_that_open_train(open_page) -> None:
@@ -345,6 +448,24 @@ def test_curves_can_be_drawn_otherwise_by_url(open_page, study) -> None:
     assert next(t["name"] for t in specs[0]["data"]) == "raw"
 
 
+def test_the_gap_is_linear_whatever_the_scale_and_that_is_said(open_page, study) -> None:
+    at = open_page("compare", scale="Log", curves="Generalisation gap")
+    assert not at.exception
+    assert json.loads(at.get("plotly_chart")[0].proto.spec)["layout"].get("yaxis", {}).get("type") != "log"
+    assert "The gap keeps a linear scale" in said(at)
+    at = open_page("compare", scale="Log")
+    assert json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]["yaxis"]["type"] == "log"
+    assert "The gap keeps" not in said(at)
+
+
+def test_where_the_hover_box_has_no_room_for_settings_it_says_where_they_are(open_page) -> None:
+    for i in range(12):
+        add(f"run-{i}", [0.3 + i / 100], shift=i, optim__lr=0.001 * (i + 1))
+    at = open_page("compare", run=[f"run-{i}" for i in range(12)])
+    assert not at.exception and "no room for the settings of so many runs" in said(at)
+    assert "no room" not in said(open_page("compare", run=[f"run-{i}" for i in range(6)]))
+
+
 def test_other_runs_are_found_by_words_and_settings(open_page, study) -> None:
     add("odd", [0.3], recipe="cosine", shift=5, optim__lr=0.01)
     RunStore().annotate("odd", tags=["night shift"])
@@ -355,6 +476,40 @@ def test_other_runs_are_found_by_words_and_settings(open_page, study) -> None:
     at.selectbox(key="find-setting").set_value("optim.lr").run()
     at.multiselect(key="find-value-optim.lr").set_value(["0.001"]).run()
     assert "4 of 5 runs" in said(at) and "odd" not in list(at.dataframe[0].value["run"])
+
+
+def test_archived_runs_are_found_and_chosen_on_request(open_page, study, monkeypatch: pytest.MonkeyPatch) -> None:
+    add("old", [0.3], recipe="cosine", shift=5)
+    assert "archived-too" not in [t.key for t in open_page("compare", part="Other runs").toggle]
+    RunStore().annotate("old", archived=True)
+    assert "4 of 4 runs" in said(open_page("compare", part="Other runs"))
+    real = compare_tables.table
+
+    def first_row_selected(rows: list[Any], **options: Any) -> Any:
+        shown = real(rows, **options)
+        return SimpleNamespace(selection=SimpleNamespace(rows=[0])) if options["key"].startswith("all-runs") else shown
+
+    monkeypatch.setattr(compare_tables, "table", first_row_selected)
+    at = open_page("compare", part="Other runs", find="archived cosine", **{"archived-too": "true"})
+    assert not at.exception
+    assert "1 of 5 runs" in said(at)
+    assert list(at.dataframe[0].value["state"]) == ["✓ finished, archived"]
+    at.button(key="choose-these").click().run()
+    assert not at.exception
+    assert chosen(at) == ["old"] and at.query_params["run"] == "old"
+    assert "baseline" not in at.query_params, "the one that was filled in is not among the chosen"
+
+
+def test_the_figures_are_filtered_by_words_and_settings(open_page, study) -> None:
+    at = open_page("compare", filter="decay")
+    assert list(figures(at).index) == ["step-decay", "exponential-decay"]
+    assert "2 of 4 rows" in said(at)
+    assert figures(at)["difference"]["step-decay"] == pytest.approx(1), "against the baseline, shown or not"
+    at.selectbox(key="filter-setting").set_value("schedule.name").run()
+    at.multiselect(key="filter-value-schedule.name").set_value(["step"]).run()
+    assert list(figures(at).index) == ["step-decay"]
+    at.text_input(key="filter").set_value("nothing of the kind").run()
+    assert not at.exception and "0 of 4 rows" in said(at) and not at.dataframe
 
 
 def test_a_run_is_renamed_tagged_and_archived_from_here(open_page, study) -> None:
@@ -370,12 +525,15 @@ def test_a_run_is_renamed_tagged_and_archived_from_here(open_page, study) -> Non
     assert RunStore().get("step-decay").notes.pinned and RunStore().get("step-decay").notes.archived
 
 
-def test_more_than_five_runs_have_parallel_coordinates(open_page) -> None:
+def test_more_than_five_runs_have_parallel_coordinates(open_page, saved) -> None:
     for i in range(6):
         add(f"run-{i}", [0.3 + i / 100], shift=i, optim__lr=0.001 * (i + 1))
     at = open_page("compare", run=[f"run-{i}" for i in range(6)], part="Settings")
     assert not at.exception
     assert at.get("plotly_chart")[-1].proto.alt == "Parallel coordinates of 6 runs: optim.lr, and best val top-1."
+    rows = saved["fer-lab-parallel"]
+    assert [r["run"] for r in rows] == [f"run-{i}" for i in range(6)]
+    assert rows[2] == {"run": "run-2", "optim.lr": 0.003, "best_val_top1": 0.32}
 
 
 def test_different_data_are_not_compared(open_page) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.metrics import summarise
+from fer.ui import evaluate
 from fer.ui.evaluate import confusion_sentences
+from fer.ui.parts import percent
 from fer.verdicts import read_logits
 from tests.app.conftest import said, set_record
 from tests.conftest import draw_blobs
@@ -186,6 +189,7 @@ def test_an_ensemble_without_a_member_names_it_and_the_trash(open_page, finished
     needs = "needs its member 'other', which is in the trash (python -m fer runs trash restore other)"
     assert needs in said(at)
     assert needs in said(open_page("predict"))
+    assert needs in said(open_page("evaluate", run="both"))  # where ten views would be offered
     store.restore("other")
     assert needs not in said(open_page("predict"))
 
@@ -195,6 +199,7 @@ def test_a_report_of_an_earlier_epoch_can_be_renewed(open_page, finished_run, st
     store.save_report("done", finished_run.fingerprint, "val", {**report, "epoch": 99, "n": 1})
     at = open_page("evaluate")
     assert "This report is of epoch 99" in said(at)
+    assert "not those of its best epoch" in said(open_page("evaluate", tab="Calibration"))
     press_evaluate(at)
     assert metrics(at)["Pictures"] == "70" and "This report is of epoch" not in said(at)
 
@@ -269,7 +274,7 @@ def second_run(finished_run, store):
     np.savez(path, **parts)
     content = json.loads((store.root / "other" / "report.json").read_text())
     report = content["reports"][finished_run.fingerprint]["val"]
-    report.update(summarise(parts["logits"], parts["labels"], CLASSES))
+    report.update(summarise(parts["logits"], parts["labels"], CLASSES), epoch=1)
     (store.root / "other" / "report.json").write_text(json.dumps(content))
     metrics = (store.root / "other" / "metrics.jsonl").read_text().splitlines()
     best = json.loads(metrics[0]) | {"val_top1": report["top1"]}
@@ -286,6 +291,40 @@ def test_two_runs_stand_beside_each_other_with_their_difference(open_page, secon
     assert sum(counts) == 0 and len(counts) == 49
     assert [m.label for m in at.metric].count("Top-1") == 2 and len(at.dataframe) == 2
     assert "shared pictures" in said(at)
+    assert not at.warning
+
+
+def test_a_second_run_that_is_not_there_is_named(open_page, second_run) -> None:
+    at = open_page("evaluate", run="other", **{"with": "gone<b>"})
+    assert not at.exception and at.selectbox(key="pick-with").value is None
+    assert "The link names the run gone<b> as the second, which cannot be shown here." in said(at)
+    assert "with" not in at.query_params
+    assert not open_page("evaluate", run="other", **{"with": "other"}).warning, "it is the first already"
+
+
+@pytest.fixture
+def matrix_csv(monkeypatch) -> dict[str, list[list[float]]]:
+    """`{file name: numbers}` of the matrices that a page offers as CSV."""
+    found, real = {}, evaluate.csv_button
+
+    def kept(rows, name, **options):
+        if "confusion" in name:
+            found[name] = [list(row.values())[1:] for row in rows]
+        real(rows, name, **options)
+
+    monkeypatch.setattr(evaluate, "csv_button", kept)
+    return found
+
+
+def test_the_csv_of_the_matrix_holds_the_numbers_that_are_shown(open_page, second_run, matrix_csv, store) -> None:
+    mine, theirs = (np.array(store.get(r).report("val")["confusion_matrix"]) for r in ("other", "done"))
+    for view in ("Counts", "By row", "By column", "Difference"):
+        assert not open_page("evaluate", run="other", **{"with": "done"}, view=view).exception
+    assert matrix_csv["fer-lab-confusion-other"] == mine.tolist()
+    by_row, by_column = (np.array(matrix_csv[f"fer-lab-confusion-other-by-{axis}"]) for axis in ("row", "column"))
+    np.testing.assert_allclose(by_row, mine / 10)
+    np.testing.assert_allclose(by_column, mine / mine.sum(axis=0))
+    assert matrix_csv["fer-lab-confusion-other-minus-done"] == (mine - theirs).tolist()
 
 
 def test_two_runs_whose_settings_cannot_be_read_stand_beside_each_other(open_page, second_run, store) -> None:
@@ -363,6 +402,31 @@ def test_the_chosen_cell_outlives_a_look_at_another_tab(open_page, second_run) -
     assert not at.exception and at.selectbox(key="cell").value == "angry called disgust"
 
 
+def test_a_clicked_cell_stays_when_the_numbers_change_and_can_be_clicked_again(
+    open_page, second_run, monkeypatch
+) -> None:
+    real, points = evaluate.chart, []
+
+    def clicked(figure, *, key, **options):
+        shown = real(figure, key=key, **options)
+        return SimpleNamespace(selection=SimpleNamespace(points=list(points))) if key == "confusion" else shown
+
+    monkeypatch.setattr(evaluate, "chart", clicked)
+    at = open_page("evaluate", run="other")
+    points.append({"x": 1, "y": 0})
+    at.run()
+    assert at.selectbox(key="cell").value == "angry called disgust"
+    points.clear()  # another view is another chart to Streamlit, without a selection
+    at.segmented_control(key="view").set_value("By row").run()
+    assert not at.exception and at.selectbox(key="cell").value == "angry called disgust"
+    assert at.query_params["cell"] == "angry called disgust"
+    at.selectbox(key="cell").set_value(None).run()
+    assert at.selectbox(key="cell").value is None and "cell" not in at.query_params
+    points.append({"x": 1, "y": 0})
+    at.run()
+    assert at.selectbox(key="cell").value == "angry called disgust"
+
+
 def test_without_the_data_set_mistakes_are_told_in_words(open_page, second_run, tmp_path) -> None:
     (tmp_path / "data" / "tiny.npz").unlink()
     at = open_page("evaluate", run="other", tab="Surest mistakes")
@@ -382,6 +446,25 @@ def test_what_all_get_wrong_and_the_calibration_have_tabs(open_page, second_run)
     assert at.get("plotly_chart")[0].proto.alt.startswith("Reliability diagram of other")
 
 
+def test_other_splits_are_calibrated_with_the_temperature_of_val(open_page, finished_run, store) -> None:
+    press_evaluate(open_page("evaluate", split="train"))
+    at = open_page("evaluate", split="train", tab="Calibration")
+    kept = store.get("done").report("train")["calibration"]
+    assert not at.exception and not kept["cross_fitted"]
+    assert metrics(at)["Temperature"] == f"{finished_run.temperature():.2f}"
+    assert metrics(at)["After temperature scaling"] == f"{100 * kept['ece_after']:.2f} %"
+    helps = {m.label: m.help for m in at.metric}
+    assert helps["After temperature scaling"] == "At the temperature that was fitted on val; none is fitted on train."
+    assert "on train." in said(at) and "has no temperature yet" not in said(at)
+    at = open_page("evaluate", tab="Calibration")
+    assert metrics(at)["After temperature scaling"] == percent(finished_run.report("val")["calibration"]["ece_after"])
+    content = json.loads((finished_run.path / "report.json").read_text())
+    del content["reports"][finished_run.fingerprint]["val"]
+    (finished_run.path / "report.json").write_text(json.dumps(content))
+    at = open_page("evaluate", split="train", tab="Calibration")
+    assert "done has no temperature yet" in said(at) and metrics(at)["Temperature"] == "1.00"
+
+
 def test_without_saved_logits_the_matrix_shows_and_the_rest_says_how_to_get_them(open_page, finished_run) -> None:
     (finished_run.path / "logits-val.npz").unlink()
     at = open_page("evaluate", tab="Calibration")
@@ -389,7 +472,56 @@ def test_without_saved_logits_the_matrix_shows_and_the_rest_says_how_to_get_them
     assert "has no saved predictions on val" in said(at)
 
 
+def views_button(at) -> list:
+    return [b for b in at.button if b.label == "Evaluate with ten views"]
+
+
+def test_ten_views_are_evaluated_at_the_press_of_a_button_and_kept(open_page, finished_run, store) -> None:
+    at = open_page("evaluate")
+    assert "Top-1, ten views" not in metrics(at)
+    (button,) = views_button(at)
+    at = button.click().run()
+    assert not at.exception and not views_button(at)
+    kept = store.get("done").report("val+tta")
+    assert metrics(at)["Top-1, ten views"] == f"{100 * kept['top1']:.2f} %"
+
+
+def test_ten_views_of_a_store_that_cannot_be_written_last_for_the_session(
+    open_page, finished_run, store, monkeypatch
+) -> None:
+    monkeypatch.setenv("FER_READ_ONLY", "1")
+    at = open_page("evaluate", split="val")
+    at = views_button(at)[0].click().run()
+    assert not at.exception and "Top-1, ten views" in metrics(at)
+    assert store.get("done").report("val+tta") is None and "Top-1, ten views" not in metrics(open_page("evaluate"))
+
+
+def test_where_ten_views_cannot_be_evaluated_it_says_why_and_how(open_page, finished_run, store, tmp_path) -> None:
+    dataset.save(draw_blobs(seed=9))
+    at = open_page("evaluate")
+    assert not at.exception and not views_button(at), "the data have changed, and the report is of what they were"
+    assert "these pictures of tiny are not prepared on this machine" in said(at)
+    (tmp_path / "data" / "tiny.npz").unlink()
+    at = open_page("evaluate")
+    assert "`python -m fer evaluate done --split val --tta`" in said(at) and not views_button(at)
+    (finished_run.path / "best.safetensors").unlink()
+    at = open_page("evaluate")
+    assert "The run has no weights to ask" in said(at) and not views_button(at)
+
+
+def test_ten_views_of_an_earlier_epoch_do_not_stand_beside_a_later_one(open_page, finished_run, store) -> None:
+    report = finished_run.report("val")
+    store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "epoch": 99, "top1": 0.5})
+    at = open_page("evaluate")
+    assert "Top-1, ten views" not in metrics(at) and views_button(at)
+    store.save_report("done", finished_run.fingerprint, "val", {**report, "epoch": 98})
+    at = open_page("evaluate")
+    assert not views_button(at) and "This report is of epoch 98" in said(at)
+
+
 def test_top1_with_test_time_views_stands_beside_it_where_it_is_known(open_page, finished_run, store) -> None:
     report = finished_run.report("val")
     store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "top1": 0.5})
     assert metrics(open_page("evaluate"))["Top-1, ten views"] == "50.00 %"
+    store.save_report("done", finished_run.fingerprint, "val+tta", {**report, "top1": 0.5, "epoch": 99})
+    assert "Top-1, ten views" not in metrics(open_page("evaluate")), "of other weights"

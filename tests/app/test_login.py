@@ -51,8 +51,11 @@ class User(dict):
 def log_in(monkeypatch):
     """`log_in("a@b.c")`: secrets with `[auth]`, and this address logged in; None: nobody is."""
 
-    def log(address: str | None, may_launch: list[str] | None = None, **more: object) -> None:
-        secrets = {"auth": AUTH, **({"fer": {"may_launch": may_launch}} if may_launch is not None else {})}
+    def log(
+        address: str | None, may_launch: list[str] | None = None, may_look: list[str] | None = None, **more: object
+    ) -> None:
+        lists = {"may_launch": may_launch, "may_look": may_look}
+        secrets = {"auth": AUTH, "fer": {name: listed for name, listed in lists.items() if listed is not None}}
         monkeypatch.setattr("fer.ui.login._secrets", lambda: secrets)
         monkeypatch.setattr(st, "user", User(is_logged_in=address is not None, email=address, **more))
 
@@ -95,6 +98,29 @@ def test_who_is_listed_may_launch_and_who_is_not_may_look(open_page, a_store, lo
     assert "your address is not among those" in " ".join(c.value for c in at.sidebar.caption).replace("\\", "").lower()
 
 
+def test_who_may_look_is_listed_by_address_or_domain(open_page, a_store, log_in) -> None:
+    log_in("Ben@School.example", ["ana@example.org"], ["@school.example"])
+    at = open_page("runs", run="mine")
+    assert "mine" in said(at)
+    assert [b.label for b in at.button] == ["Log out"]
+    log_in("ana@example.org", ["ana@example.org"], ["@school.example"])  # who may launch may look
+    assert "Resume" in {b.label for b in open_page("runs", run="mine").button}
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("address", ["eve@not-school.example", "eve@school.example.org", ""])
+def test_who_is_on_no_list_sees_nothing_and_may_change_nothing(open_page, a_store, log_in, page, address) -> None:
+    log_in(address, ["ana@example.org"], ["@school.example"])
+    at = open_page(page, run="mine")
+    assert not at.exception
+    assert [e.value for e in at.error] == [
+        "Your address is not among those that may look at this FER Lab; ask whoever runs it."
+    ]
+    assert [b.label for b in at.button] == ["Log out"]
+    assert "mine" not in said(at)
+    assert not at.get("page_link")
+
+
 @pytest.fixture
 def secrets_file(tmp_path) -> Iterator[Path]:
     """A path at which Streamlit looks for its secrets, and nowhere else."""
@@ -118,6 +144,15 @@ def test_a_secrets_file_that_cannot_be_read_lets_nobody_in(open_page, a_store, s
     secrets_file.unlink()
     secrets_singleton._reset()
     assert "Resume" in [b.label for b in open_page("runs", run="mine").button]
+
+
+def test_lists_without_a_login_let_nobody_in(open_page, a_store, secrets_file) -> None:
+    secrets_file.write_text('[fer]\nmay_launch = ["ana@example.org"]\n')
+    at = open_page("runs", run="mine")
+    assert not at.exception
+    assert ["no [auth] section" in e.value for e in at.error] == [True]
+    assert not at.button
+    assert "mine" not in said(at)
 
 
 def test_each_provider_that_the_secrets_name_has_its_button(open_page, secrets_file) -> None:

@@ -402,6 +402,7 @@ def test_ten_views_without_an_evaluation_with_them_say_of_what_their_price_is(op
     toggle(at, "Average over ten views").set_value(True).run()
     words = said(at)
     assert not at.exception and "it was not evaluated with ten views." in words
+    assert "`python -m fer evaluate done --tta`" in words
     assert "validation pictures of tiny, with one look at each." in words
 
 

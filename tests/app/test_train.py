@@ -440,6 +440,15 @@ def test_a_clone_on_data_that_is_gone_asks_for_another(make_run, tiny):
     assert "on other" in _text(page)
 
 
+def test_a_clone_on_other_data_of_that_name_says_that_the_two_do_not_compare(make_run, tiny):
+    make_run("old")
+    assert not _open(clone="old").warning
+    dataset.save(replace(tiny, images=255 - tiny.images, fingerprint=""))
+    page = _open(clone="old")
+    assert "'tiny' here is not the one that 'old' learned from" in page.warning[0].value.replace("\\", "")
+    assert not page.error
+
+
 def test_a_link_can_choose_recipe_and_data(page, tiny):
     dataset.save(replace(tiny, name="other"))
     page = _open(recipe="step-decay", dataset="other")

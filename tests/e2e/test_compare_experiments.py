@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from fer.experiments import best_top1, groups
 from fer.files import write_json_atomic
 from fer.runs import RunStore, hold
+from fer.verdicts import verdicts
 from tests.e2e.conftest import Server
 from tests.made_runs import write_run
 
@@ -23,17 +25,45 @@ def settled(page: Page) -> None:
 
 
 def test_a_link_opens_the_four_and_the_baseline_is_pinned_in_the_address(server: Server, page: Page) -> None:
+    four = groups([RunStore(server.store).get(name) for name in STUDY])
+    best = max(four, key=lambda g: best_top1(g) or 0)
+
+    def said_against(baseline: str) -> str:
+        """The verdict on step decay."""
+        found = verdicts(next(g for g in four if g.key == baseline), four)
+        return next(v.sentence for v in found if v.name == "step-decay")
+
     page.goto(f"{server.url}/compare?{LINK}")
-    expect(page.get_by_text("step-decay is best: 55.39 % val top-1")).to_be_visible()
-    expect(page.get_by_text("the test on 3,589 shared pictures cannot tell").first).to_be_visible()
+    expect(page.get_by_text(f"{best.label} is best: {100 * (best_top1(best) or 0):.2f} % val top-1")).to_be_visible()
+    expect(page.get_by_text(said_against("baseline"))).to_be_visible()
     page.get_by_label("Baseline", exact=True).first.click()
     page.get_by_role("option", name="grouped-conv").click()
     expect(page).to_have_url(re.compile("baseline=grouped-conv"))
-    expect(page.get_by_text(re.compile("cannot tell step-decay and grouped-conv apart"))).to_be_visible()
+    expect(page.get_by_text(said_against("grouped-conv"))).to_be_visible()
     settled(page)
     other = page.context.new_page()
     other.goto(page.url)
-    expect(other.get_by_text(re.compile("cannot tell step-decay and grouped-conv apart"))).to_be_visible()
+    expect(other.get_by_text(said_against("grouped-conv"))).to_be_visible()
+    page.go_back()
+    expect(page).to_have_url(re.compile("baseline=baseline"))
+    expect(page.get_by_text(said_against("baseline"))).to_be_visible()
+    settled(page)
+    expect(page).to_have_url(re.compile("baseline=baseline"))
+
+
+def test_what_the_page_opens_on_is_one_entry_of_the_history(server: Server, page: Page) -> None:
+    page.goto(server.url)
+    expect(page.get_by_test_id("stHeading").first).to_be_visible()
+    settled(page)
+    entries = page.evaluate("history.length")
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Compare").click()
+    expect(page).to_have_url(re.compile("/compare\\?run=.*&baseline=baseline"))
+    settled(page)
+    assert page.evaluate("history.length") == entries + 2, "the page, and what it shows"
+    page.go_back()
+    settled(page)
+    page.go_back()
+    expect(page).to_have_url(re.compile(f"{server.url}/?$"))
 
 
 def test_the_csv_holds_what_metrics_jsonl_holds(server: Server, page: Page, tmp_path: Path) -> None:

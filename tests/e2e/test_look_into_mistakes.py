@@ -1,5 +1,7 @@
 """Story: click a cell of the confusion matrix and see its pictures; look at the surest mistakes and the calibration."""
 
+import re
+
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
@@ -52,6 +54,12 @@ def test_a_click_on_a_cell_shows_its_pictures(server: Server, page: Page, evalua
     expect(gallery.first).to_contain_text("disgust")
     expect(gallery.first).to_contain_text("label: angry")
     assert gallery.first.locator("img").evaluate("i => i.complete && i.naturalWidth") == 48
+
+    page.get_by_role("radio", name="By row").or_(page.get_by_role("button", name="By row")).first.click()
+    expect(page.get_by_text(re.compile("\\d\u00a0%$")).first).to_be_visible()
+    page.wait_for_selector('.stApp[data-test-script-state="notRunning"]')
+    expect(gallery).to_have_count(min(evaluated, 24))
+    expect(page).to_have_url(re.compile("cell=angry"))
 
     page.get_by_role("tab", name="Surest mistakes").click()
     expect(page.get_by_text("at least 90 % sure of itself").first).to_be_visible()

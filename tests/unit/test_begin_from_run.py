@@ -130,12 +130,22 @@ def test_a_run_that_still_trains_is_no_beginning(done, make_run):
 
 def test_another_split_of_the_same_pictures_is_refused(done, make_run):
     """Or it would be judged on what its first weights learned from."""
-    said = r"another split or version of 'tiny'.*Set data\.val_fraction=none as there, or model\.from_run=none"
+    said = r"another split or version of 'tiny'.*Set data\.val_fraction=none as there, or set model\.from_run=none"
     with pytest.raises(RunError, match=said):
         make_run("more", **SMALL, model__from_run="done", data__val_fraction=0.2)
     with pytest.raises(RunError, match=said):
         submit(done, [(None, tiny_config(**SMALL, model__from_run="done", data__val_fraction=0.2))])
     assert done.ids() == ["done"]
+
+
+def test_other_pictures_of_the_same_name_are_refused_with_a_cure_that_helps(done, make_run):
+    dataset.save(dataclasses.replace(draw_blobs(seed=5), name="tiny"))
+    with pytest.raises(
+        RunError, match="Import the files that it learned from, or these under another name than 'tiny'"
+    ):
+        make_run("more", **SMALL, model__from_run="done")
+    dataset.save(dataclasses.replace(draw_blobs(seed=5), name="others"))
+    assert make_run("more", **SMALL, model__from_run="done", data__name="others").start_note
 
 
 def test_other_pictures_are_said_beside_the_figures_and_so_by_what_begins_from_there(done, make_run, tiny):

@@ -196,6 +196,21 @@ def test_still_getting_better_at_the_end(store: RunStore) -> None:
     assert found(write_run(store, "c", healthy()), "unfinished") is None
 
 
+def test_a_run_that_was_broken_off_is_to_be_resumed_not_to_train_longer(store: RunStore) -> None:
+    curve = rows(
+        train_loss=[1.6, 1.4, 1.2, 1.1, 1.0], val_loss=[1.5, 1.4, 1.3, 1.2, 1.1],
+        train_top1=[0.3, 0.4, 0.5, 0.55, 0.6], val_top1=[0.3, 0.4, 0.5, 0.55, 0.58],
+    )  # fmt: skip
+    finding = found(write_run(store, "a", curve, state="stopped", train__epochs=25), "unfinished")
+    assert finding and finding.evidence.endswith("; stopped after 5 of 25 epochs: resume it")
+    assert finding.remedies == ()
+    patient = write_run(store, "b", curve, state="finished", train__epochs=25, train__patience=2)
+    assert found(patient, "unfinished") is None, "early stopping is an end of its own"
+    (store.root / "shipped.json").write_text('["a"]')
+    finding = found(store.get("a"), "unfinished")
+    assert finding and finding.evidence.endswith("; stopped after 5 of 25 epochs")
+
+
 def test_underfitting_and_its_remedies(store: RunStore) -> None:
     finding = found(write_run(store, "a", UNDERFITTED, model__dropout=0.5), "underfitting")
     assert finding and "train top-1 ended at 41.0 %, 1.0 points from val" in finding.evidence
@@ -317,6 +332,33 @@ def test_same_rates_make_the_same_training(store: RunStore) -> None:
     assert kinds(write_run(store, "a", healthy(3)), write_run(store, "b", healthy(3), recipe="step-decay")) == [
         ("same-training", "note")
     ]
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs", "kind"),
+    [
+        (20, 10, "same-training"),  # it never came to that
+        (3, 10, "same-training"),  # it came to that after the last epoch of both
+        (3, 25, "same-training"),  # and ended one of them
+        (2, 10, "identical"),  # it should have ended one of them before
+    ],
+)
+def test_early_stopping_that_had_no_effect_makes_the_same_training(
+    store: RunStore, patience: int, epochs: int, kind: str
+) -> None:
+    curve = healthy(10)
+    for row in curve[7:]:
+        row["val_top1"] = curve[6]["val_top1"] - 0.01
+    a = write_run(store, "a", curve)
+    b = write_run(store, "b", curve, train__patience=patience, train__epochs=epochs)
+    assert [k for k, _level in kinds(a, b)] == [kind]
+
+
+def test_settings_that_have_no_effect_make_the_same_training(store: RunStore) -> None:
+    a, b = write_run(store, "a", healthy(3)), write_run(store, "b", healthy(3), optim__momentum=0.5)
+    assert kinds(a, b) == [("same-training", "note")]
+    c = write_run(store, "c", healthy(3), optim__lr=0.5)
+    assert kinds(a, c) == [("identical", "problem")]
 
 
 def test_one_config_and_seed_twice(store: RunStore) -> None:

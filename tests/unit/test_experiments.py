@@ -24,7 +24,7 @@ from fer.experiments import (
     several,
 )
 from fer.runs import RunStore, by_merit
-from tests.made_runs import write_run
+from tests.made_runs import FINGERPRINT, write_run
 
 
 def test_names_are_told_apart_by_id(store: RunStore) -> None:
@@ -135,7 +135,14 @@ def test_bands_of_other_kinds(store: RunStore) -> None:
 def test_bands_over_steps_and_seconds(store: RunStore) -> None:
     group = three_seeds(store)
     assert band(group, "lr", axis="step").x == (10.0, 20.0, 30.0)
-    assert band(group, "lr", axis="seconds").x == (20.0, 40.0, 45.0)  # the third epoch: of 10 and 20 s an epoch
+    assert band(group, "lr", axis="seconds").x == (20.0, 40.0, 55.0)  # the third epoch: of 10 and 20 s an epoch
+
+
+def test_wall_time_never_runs_backwards_where_the_slow_seed_ends_first(store: RunStore) -> None:
+    for seed, (epochs, seconds) in enumerate(((2, 100.0), (4, 10.0))):
+        write_run(store, f"s{seed}", [{"epoch_seconds": seconds}] * epochs, seed=seed, train__epochs=4)
+    (group,) = groups(store.runs())
+    assert band(group, "val_top1", axis="seconds").x == (55.0, 110.0, 120.0, 130.0)
 
 
 def test_one_run_has_a_line_and_no_band(store: RunStore) -> None:
@@ -171,6 +178,19 @@ def test_figures_of_one_run_are_those_of_its_epochs(store: RunStore) -> None:
     json.dumps(row, allow_nan=False)
 
 
+def test_figures_of_earlier_weights_are_not_those_of_the_run(store: RunStore) -> None:
+    """Evaluated after one epoch, then resumed to a better one."""
+    calibrated = {"temperature": 1.7, "ece_before": 0.21, "ece_after": 0.03, "bins": 15}
+    rows, old = [{"val_top1": 0.4}, {"val_top1": 0.5}], {"top1": 0.41, "epoch": 1, "calibration": calibrated}
+    run = write_run(store, "a", rows, report=old)
+    store.save_report("a", FINGERPRINT, "test", old)
+    names = ("test_top1", "ece", "ece_after", "temperature")
+    assert [figures(groups([run])[0])[name] for name in names] == [None] * 4
+    for split in ("val", "test"):
+        store.save_report("a", FINGERPRINT, split, {**old, "epoch": 2})
+    assert [figures(groups([run])[0])[name] for name in names] == [0.41, 0.21, 0.03, 1.7]
+
+
 def test_figures_of_a_group_are_means_with_their_spread(store: RunStore) -> None:
     group = three_seeds(store)
     row = figures(group)
@@ -179,6 +199,22 @@ def test_figures_of_a_group_are_means_with_their_spread(store: RunStore) -> None
     assert row["best_val_top1_std"] == pytest.approx(np.std(best, ddof=1))
     assert (row["n"], row["seeds"], row["ids"]) == (3, "0, 1, 2", "s0, s1, s2")
     assert row["best_epoch"] == 2
+
+
+def test_figures_of_reports_are_of_all_seeds_or_none(store: RunStore) -> None:
+    report = {"top1": 0.5, "calibration": {"temperature": 1.5, "ece_before": 0.2, "ece_after": 0.1, "bins": 15}}
+    for seed in range(3):
+        write_run(store, f"s{seed}", [{}] if seed < 2 else [], seed=seed, state="finished" if seed < 2 else "queued")
+    for seed in range(2):
+        row = figures(groups(store.runs())[0])
+        assert [row[name] for name in ("test_top1", "test_top1_std", "ece", "ece_after", "temperature")] == [None] * 5
+        for split in ("val", "test"):
+            store.save_report(f"s{seed}", FINGERPRINT, split, report)
+    row = figures(groups(store.runs())[0])
+    assert [row[name] for name in ("n", "test_top1", "test_top1_std", "ece", "ece_after", "temperature")] == [
+        2, 0.5, 0, pytest.approx(0.2), 0.1, 1.5,
+    ]  # fmt: skip
+    assert (row["epochs_done"], row["state"]) == (1, "finished, queued"), "of the seeds that are counted"
 
 
 def test_the_difference_to_a_baseline_has_its_sign_and_is_refused_for_other_data(store: RunStore) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fer.experiments import Group
@@ -58,8 +60,10 @@ def test_star_marks_the_best_epoch_in_every_metric(store: RunStore) -> None:
 
 
 def test_learning_rate_has_one_line_and_no_star(store: RunStore) -> None:
-    (rate,) = drawn([one(store, "mine", [0.2, 0.4])], "lr").data
+    figure = drawn([one(store, "mine", [0.2, 0.4])], "lr")
+    (rate,) = figure.data
     assert list(rate.y) == pytest.approx([0.001, 0.0005])
+    assert figure.layout.yaxis.rangemode == "tozero", "else a constant rate looks like none"
 
 
 def test_hover_box_has_one_row_a_run_with_val_and_train(store: RunStore) -> None:
@@ -161,10 +165,34 @@ def test_the_gap_is_train_minus_val(store: RunStore) -> None:
 
 
 def test_the_settings_that_set_a_run_apart_stand_in_the_hover_box_while_there_is_room(store: RunStore) -> None:
-    lines = [line(store, f"r{i}", {0: [0.1]}, note=f"lr {i} <b>") for i in range(7)]
-    few = curves.comparison(lines[:6], "lr", curves.View(), dark=False)
-    assert "lr 5 &lt;b&gt;" in few.data[-1].hovertemplate
-    assert "lr 5" not in curves.comparison(lines, "lr", curves.View(), dark=False).data[5].hovertemplate
+    lines = [line(store, f"r{i}", {0: [0.1]}, note=f"lr {i} <b>") for i in range(9)]
+    few = curves.comparison(lines[:8], "lr", curves.View(), dark=False)
+    assert curves.notes_fit(lines[:8]) and "lr 7 &lt;b&gt;" in few.data[-1].hovertemplate
+    many = curves.comparison(lines, "lr", curves.View(), dark=False)
+    assert not curves.notes_fit(lines) and "lr 5" not in many.data[5].hovertemplate
+    long = [replace(x, note="a setting that differs, and its value, " * 3) for x in lines[:5]]
+    assert curves.notes_fit(long[:4]) and not curves.notes_fit(long)
+    assert "lr 5" in curves.side_by_side(lines, ("lr",), curves.View(), dark=False)[5].data[0].hovertemplate
+
+
+def test_the_gap_has_no_logarithm(store: RunStore) -> None:
+    lines = [line(store, "three", {0: [0.3], 1: [0.6], 2: [0.2]})]  # train top-1 is 35 %
+    view = curves.View(log=True)
+    figure = curves.comparison(lines, "gap", view, dark=False)
+    assert figure.layout.yaxis.type != "log" and min(named(figure, "band")[0].y) < 0
+    panels = curves.side_by_side(lines, ("loss", "gap"), view, dark=False)[0].layout
+    assert (panels.yaxis.type, panels.yaxis2.type) == ("log", "linear") and panels.yaxis2.range[0] < 0
+
+
+def test_an_ensemble_has_no_learning_rate(store: RunStore) -> None:
+    run = write_run(store, "both", [{"val_top1": 0.7, "lr": 0.0}], members=["a", "b"])
+    together = curves.Line(Group("both", (run,)), marks([(run.id, "ensemble")])[0])
+    lines = [one(store, "a", [0.2]), together]
+    assert [r["label"] for r in curves.numbers(lines, "lr", curves.View())] == ["a"]
+    assert [r["label"] for r in curves.numbers(lines, "top1", curves.View())] == ["a", "both"]
+    assert curves.has_curve(together.group, "top1") and not curves.has_curve(together.group, "lr")
+    words = curves.comparison_in_words([together], "lr", curves.View())
+    assert words == "Learning rate against epoch. Nothing to draw yet."
 
 
 def test_the_numbers_are_those_of_metrics_jsonl_and_the_mean(store: RunStore) -> None:
@@ -182,8 +210,10 @@ def test_the_comparison_in_words_says_band_and_best(store: RunStore) -> None:
     text = curves.comparison_in_words(lines, "macro_f1", curves.View(axis="step", band="range"))
     assert (
         text
-        == "Macro F1 on val, % against optimizer step. pair: 11.00 % (6.00 % to 16.00 %, n = 2) first, 36.00 % (26.00 % to 46.00 %, n = 2) last, 36.00 % in its best epoch."
+        == "Macro F1 on val, % against optimizer step. pair: 11.00 % (6.00 % to 16.00 %, n = 2) first, 36.00 % (26.00 % to 46.00 %, n = 2) last, 36.00 % where its mean val top-1 is highest."
     )
+    text = curves.comparison_in_words([line(store, "one", {0: [0.3, 0.1]})], "top1", curves.View())
+    assert text.endswith("30.00 % in its best epoch.")
 
 
 def test_run_curves_shows_loss_and_top1_and_keeps_its_zoom(store: RunStore) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.ablations import table
@@ -75,6 +76,14 @@ def test_responsible_use_has_the_words_of_the_code() -> None:
 
     section = README.split("## What it is for, and what it must not be used for")[1].split("\n## ")[0]
     assert [words for words in (FOR, LABELS, MUST_NOT, SAYS) if words not in " ".join(section.split())] == []
+
+
+def test_the_data_that_the_readme_names_are_those_of_the_shipped_runs(shipped: list[Run]) -> None:
+    (fingerprint,) = {r.fingerprint for r in shipped}
+    counts = {len(np.load(r.path / "logits-val.npz")["labels"]) for r in shipped}
+    assert f"fingerprint `{fingerprint}`" in README
+    assert f"PublicTest, {counts.pop():,} pictures, in `test/`" in README
+    assert not counts
 
 
 def test_shipped_cards_are_those_of_the_store(shipped: list[Run]) -> None:

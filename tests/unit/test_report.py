@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -16,12 +17,14 @@ import pytest
 
 from fer.cli import main
 from fer.config import parse_assignments, with_settings
+from fer.data.dataset import SAMPLE, Dataset, dataset_path, save
+from fer.data.sample import VERSION
 from fer.errors import RunError
 from fer.files import PROJECT_ROOT
 from fer.recipes import get_recipe
 from fer.report import Comparison, as_html, as_json, as_markdown, command, compare, speaker
 from fer.runs import RunStore
-from tests.made_runs import logits_of, write_run
+from tests.made_runs import FINGERPRINT, logits_of, write_run
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`*x*`\n# {{ 7*7 }} %{x}"
 CURVE = [
@@ -76,12 +79,14 @@ def test_every_question_has_its_answer(study: Comparison) -> None:
         "How do the schedules compare?", "How do the convolutions compare?", "Which differences are real?", "What to try next?",
     ):  # fmt: skip
         assert question in text
-    assert "step-decay reaches the highest val top-1: 55.39 % in epoch 8" in text
-    assert "cannot tell grouped-conv and baseline apart" in text
+    best = max((g.runs[0] for g in study.groups), key=lambda r: r.best["val_top1"])
+    top1 = f"{100 * best.best['val_top1']:.2f} %"
+    assert f"{best.name} reaches the highest val top-1: {top1} in epoch {best.best['epoch']}" in text
+    assert all(v.sentence in text for v in study.verdicts)
     assert "5x5, 66 to 132, 3 groups 132 × 5 × 5 72,732" in text
     assert "all convolutions 91,806 9,292,800" in text
-    assert "python -m fer train --recipe step-decay --dataset fer2013 --set model.dropout=0.5" in text
-    assert "0.000349" in text  # exponential decay in epoch 11
+    assert study.steps and all(s.command.splitlines()[0] in text for s in study.steps)
+    assert f"{study.groups[2].runs[0].metrics[10]['lr']:.3g}" in text  # exponential decay in epoch 11
 
 
 def test_the_page_is_one_file_that_loads_nothing(study: Comparison) -> None:
@@ -157,10 +162,33 @@ def test_markdown_of_hostile_names_is_text(store: RunStore) -> None:
 
 def test_markdown_has_tables_and_sentences(study: Comparison) -> None:
     text = as_markdown(study)
-    assert "| Best val top-1, % | 54.92 | 55.39 | 55.11 | 54.42 |" in text
+    tops = " | ".join(f"{100 * g.runs[0].best['val_top1']:.2f}" for g in study.groups)
+    assert f"| Best val top-1, % | {tops} |" in text
     assert "| Conv2d | 5x5, 3 to 33, 3 groups | 33 × 44 × 44 | 858 | 1,597,200 |" in text
-    assert "after epoch 6 val loss rose from 1.24 to 3.30 while train loss fell to 0.16" in text
-    assert study.verdicts[0].sentence in text
+    plain = text.replace("\\", "")
+    assert all(f.evidence in plain for found in study.findings.values() for f in found)
+    assert all(v.sentence in plain for v in study.verdicts)
+
+
+def test_markdown_has_the_tables_of_the_page(study: Comparison) -> None:
+    text = as_markdown(study).replace("\\", "")
+    run = study.groups[0].runs[0]
+    row = run.report("val")["confusion_matrix"][3]
+    assert f"| happy | {' | '.join(f'{100 * n / sum(row):.0f}' for n in row)} |" in text
+    assert "| convolutions of baseline | output shape | parameters | multiply-adds |" in text
+    assert "| 5x5, 66 to 132, 3 groups | 132 × 5 × 5 | 72,732 |" in text
+    assert "| all convolutions | | 91,806 | 9,292,800 |" in text
+    assert f"| train.batch_size | {run.config.train.batch_size} |" in text
+    finding = next(f for f in study.findings[run.id] if f.remedies)
+    assert f"{finding.evidence}. May help: {'; '.join(r.title for r in finding.remedies)}." in text
+
+
+def test_markdown_has_notes_and_the_classes_of_each_split(store: RunStore, tiny: Dataset) -> None:
+    note = {"notes": {"name": "mine", "note": "a first line\nand | a second"}}
+    run = write_run(store, "a", CURVE, data__name="tiny", fingerprint=tiny.fingerprint, **note)
+    text = as_markdown(compare([run]))
+    assert "- Note on mine: a first line and \\| a second\n" in text
+    assert "| class (tiny) | train | val |\n|---|---:|---:|\n| angry | 20 | 10 |\n" in text
 
 
 def test_each_group_has_its_confusions_by_row(study: Comparison) -> None:
@@ -250,6 +278,47 @@ def test_another_data_set_has_its_banner_and_no_verdict(store: RunStore) -> None
     assert [g.label for g in of.ranked] == ["a"]
 
 
+def test_the_headline_names_the_data_where_they_differ(store: RunStore) -> None:
+    runs = [write_run(store, "a", CURVE)]
+    runs += [
+        write_run(store, i, [{"val_top1": t}], fingerprint="e" * 32, data__name="other", recipe=r)
+        for i, t, r in (("b", 0.9, "dropout"), ("c", 0.8, "cosine"))
+    ]
+    said = [
+        "On fer2013: a reaches 50.00 % val top-1 in epoch 2",
+        "On other: b reaches the highest val top-1: 90.00 % in epoch 1",
+    ]
+    assert compare(runs).headlines == said
+    text, page = as_markdown(compare(runs)), " ".join(seen(as_html(compare(runs))).text)
+    assert all(f"**{sentence}.**" in text and sentence in page for sentence in said)
+    assert compare(runs[:1]).headlines == ["a reaches 50.00 % val top-1 in epoch 2"]
+
+
+def test_a_report_on_test_says_so(store: RunStore) -> None:
+    runs = [
+        write_run(store, f"{r}-{s}", [{"val_top1": 0.5 + s / 100}], recipe=r, seed=s)
+        for r in ("baseline", "dropout")
+        for s in range(3)
+    ]
+    for run, top1 in zip(runs, (0.5, 0.51, 0.52, 0.6, 0.61, 0.62), strict=True):
+        store.save_report(run.id, FINGERPRINT, "test", {"top1": top1 + run.config.seed / 1000, "epoch": 1})
+    on_val, on_test = (as_html(compare(runs, split=split)) for split in ("val", "test"))
+    said = "The verdicts are about the test split."
+    assert said in on_test and said in as_markdown(compare(runs, split="test"))
+    assert "In top-1 on test. Over seeds:" in on_test and "In top-1 on val. Over seeds:" in on_val
+    assert said not in on_val and said not in as_markdown(compare(runs))
+    title = figures_in(on_test)["differences"]["light"]["layout"]["xaxis"]["title"]["text"]
+    assert title == "top-1 on test against baseline, points"
+
+
+def test_the_pictures_of_the_sample_faces_are_counted_where_they_were_drawn(store: RunStore, tiny: Dataset) -> None:
+    data = dataclasses.replace(tiny, name=SAMPLE, meta={"version": VERSION, "synthetic": True})
+    run = write_run(store, "a", CURVE, data__name=SAMPLE, fingerprint=data.fingerprint)
+    assert "is not at hand" in as_html(compare([run])) and not dataset_path(SAMPLE).exists()
+    save(data)
+    assert "train: 140 pictures; val: 70 pictures" in as_html(compare([run]))
+
+
 def test_the_baseline_is_the_one_asked_for_even_if_not_among_the_runs(store: RunStore) -> None:
     a, b = write_run(store, "a", CURVE, recipe="dropout"), write_run(store, "b", CURVE[:2])
     assert compare([a, b]).baseline.key == "b"
@@ -320,6 +389,37 @@ def test_more_seeds_are_asked_for_where_there_are_too_few(store: RunStore) -> No
     assert command(runs[1], seed=0).startswith("python -m fer train --recipe dropout --dataset fer2013")
 
 
+def test_no_seeds_are_asked_for_where_they_would_tell_nothing(store: RunStore) -> None:
+    """Of what goes on from another run's weights; and of one recipe whose seeds are looked at one by one."""
+    labels, ok = np.zeros(50, dtype=np.int64), np.arange(50) < 25
+    saved: dict[str, Any] = {"logits": logits_of(ok, labels), "labels": labels}
+    first = write_run(store, "first", [{"val_top1": 0.5}], **saved)
+    on = write_run(store, "on", [{"val_top1": 0.5}], model__from_run="first", **saved)
+    of = compare([first, on])
+    assert [v.kind for v in of.verdicts] == ["networks"]
+    assert not any(s.title == "More seeds" for s in of.steps)
+    seeds = [first, write_run(store, "s1", [{"val_top1": 0.5}], seed=1, **saved)]
+    assert not any(s.title == "More seeds" for s in compare(seeds, grouped=False).steps)
+    other = write_run(store, "other", [{"val_top1": 0.5}], recipe="dropout", **saved)
+    step = next(s for s in compare([*seeds, other], grouped=False).steps if s.title == "More seeds")
+    assert [line.split("--seed ")[1] for line in step.command.splitlines()] == ["2", "1", "2"]
+
+
+def test_a_run_that_was_broken_off_is_to_be_resumed(store: RunStore) -> None:
+    curve = [{"train_loss": 1.6 - e / 5, "val_loss": 1.5 - e / 10, "val_top1": 0.3 + e / 20} for e in range(5)]
+    steps = compare([write_run(store, "a", curve, state="stopped", train__epochs=25)]).steps
+    assert [s.command for s in steps if s.title == "Resume a"] == ["python -m fer runs resume a"]
+    assert not any("train.epochs" in s.command for s in steps if "epochs" in s.title)
+
+
+def test_a_command_with_a_remedy_keeps_the_seed(store: RunStore) -> None:
+    run = write_run(store, "a", CURVE, seed=2)
+    step = next(s for s in compare([run]).steps if s.title == "Dropout")
+    assert step.command.endswith("--set train.epochs=4 --set model.dropout=0.5 --seed 2")
+    assert command(run, seed=0).endswith("--seed 0")
+    assert "--seed" not in command(write_run(store, "b", CURVE))
+
+
 def test_long_names_that_are_cut_alike_keep_a_schedule_each(store: RunStore) -> None:
     names = [f"the same long beginning, {middle}, and the same end" for middle in ("slow", "fast")] + ["short"]
     for i, (name, rate, steps) in enumerate(zip(names, (0.001, 0.002, 0.003), (2, 3, 4), strict=True)):
@@ -342,6 +442,11 @@ def test_an_ensemble_is_compared_and_not_diagnosed(store: RunStore) -> None:
     assert [g.label for g in of.groups] == ["baseline", "dropout", "both-0", "both-1"]
     assert [v.kind for v in of.verdicts] == ["networks"] * 3
     assert of.findings["both-0"] == () and of.findings["dropout"]
+    assert as_html(of).count("The rules read training curves, and an ensemble has none.") == 2
+    text = as_markdown(of)
+    assert (
+        "- both-0: the rules read training curves, and an ensemble has none." in text and "nothing stands" not in text
+    )
     assert len(of.steps[0].command.splitlines()) == 4  # two more seeds of each network, none of an ensemble
     assert not any("both-" in t.sentence for t in of.together)
 

@@ -18,7 +18,7 @@ import pytest
 from fer import runs
 from fer.config import Config, with_settings
 from fer.errors import RunBroken, RunError
-from fer.files import write_json_atomic
+from fer.files import PROJECT_ROOT, write_json_atomic
 from fer.runs import Run, RunStore, by_merit, check_run_id, hold, is_locked
 
 DATA = {"fingerprint": "f" * 32, "synthetic": True, "split_note": None}
@@ -775,6 +775,27 @@ def test_reports_are_kept_by_data_and_split_and_replaced_by_newer_ones(store):
     assert run.reports == {"f" * 32: {"val": {"top1": 0.4}, "test": {"top1": 0.2}}, "0" * 32: {"val": {"top1": 0.3}}}
     assert run.report()["top1"] == 0.4
     assert run.report("train") is None
+
+
+def test_a_report_of_an_earlier_epoch_than_the_best_counts_as_none(store):
+    """A run that was evaluated, and then resumed to a better epoch."""
+    new(store)
+    for epoch in (1, 2, 3):
+        store.append_metrics("a", row(epoch))
+    for split, of in (("test", {"epoch": 1}), ("val", {"epoch": 3}), ("val+tta", {"epoch": "3"}), ("train", {})):
+        store.save_report("a", "f" * 32, split, {"top1": 0.5, **of})
+    run = store.get("a")
+    assert [s for s in ("test", "val", "val+tta", "train") if run.report(s)] == ["val", "train"]
+    assert run.kept_report("test") == {"top1": 0.5, "epoch": 1} and run.kept_report("gone") is None
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    (run.path / "metrics.jsonl").write_text("\n".join([*lines[:2], "torn"]) + "\n")
+    assert store.get("a").report("val"), "which epoch is the best is not known"
+
+
+def test_no_shipped_report_is_of_an_earlier_epoch():
+    for run in RunStore(PROJECT_ROOT / "checkpoints").runs(archived=True):
+        for by_split in run.reports.values():
+            assert not any(run.is_outdated(report) for report in by_split.values()), run.id
 
 
 def test_a_report_that_could_not_be_written_is_not_shown(store, monkeypatch):

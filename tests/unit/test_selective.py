@@ -112,6 +112,14 @@ def test_a_damaged_rule_is_made_again_from_the_logits(finished_run, store, damag
     assert rule_of(store.get("done")).least == pytest.approx(sound.least)
 
 
+def test_a_rule_of_earlier_weights_is_none(finished_run, store):
+    path = finished_run.path / "report.json"
+    kept = json.loads(path.read_text())
+    kept["reports"][finished_run.fingerprint]["val"]["epoch"] = 99
+    path.write_text(json.dumps(kept))
+    assert rule_of(store.get("done")) is None, "the logits beside the report are of those weights, too"
+
+
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 no zip", b"text"])
 def test_neither_report_nor_logits_is_no_rule(finished_run, store, content):
     without_rule(finished_run)

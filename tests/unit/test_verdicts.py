@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 from fer.errors import RunError
 from fer.experiments import Group, groups
-from fer.runs import RunStore
-from fer.verdicts import Verdict, correction, read_logits, verdicts
-from tests.made_runs import logits_of, write_run
+from fer.runs import RunStore, hold
+from fer.verdicts import Verdict, _p, correction, read_logits, verdicts
+from tests.made_runs import FINGERPRINT, logits_of, write_run
 
 RECIPES = ("baseline", "step-decay", "dropout")
 
@@ -43,7 +44,69 @@ def test_recipes_over_three_seeds(store: RunStore) -> None:
     assert (found.kind, found.n, found.is_real) == ("recipes", 3, True)
     assert found.difference == pytest.approx(0.016)
     assert found.sentence == (
-        "step-decay beats baseline by 1.60 points; 95 % interval 1.35 to 1.85 over 3 seeds: more than noise (p = 0.0013)."
+        "step-decay beats baseline by 1.60 points; 95 % interval 1.35 to 1.85 over 3 seeds: more than noise (p = 0.001)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.0496, "p = 0.0496"),
+        (0.0504, "p = 0.050"),
+        (0.05, "p = 0.050"),
+        (0.049999, "p = 0.04999"),
+        (0.0321, "p = 0.032"),
+        (0.0009, "p < 0.001"),
+        (0.41, "p = 0.41"),
+    ],
+)
+def test_a_p_value_is_never_rounded_over_the_level(p: float, said: str) -> None:
+    assert _p(Verdict("recipes", "a", "b", p_corrected=p)).startswith(said)
+
+
+def test_verdicts_on_test_say_so(store: RunStore) -> None:
+    of = with_seeds(store, {"baseline": [0.5, 0.5, 0.5], "step-decay": [0.5, 0.5, 0.5], "dropout": [0.5, 0.5, 0.5]})
+    tops = {"baseline": (0.54, 0.55, 0.545), "step-decay": (0.556, 0.565, 0.562), "dropout": (0.55, 0.54, 0.546)}
+    for recipe, values in tops.items():
+        for seed, top1 in enumerate(values):
+            store.save_report(f"{recipe}-s{seed}", FINGERPRINT, "test", {"top1": top1, "epoch": 1})
+    real, noise = verdicts(of["baseline"], of.values(), split="test")
+    assert real.sentence.startswith("step-decay beats baseline by 1.60 points on test; 95 % interval")
+    assert "points above baseline on test; 95 % interval" in noise.sentence
+
+
+def test_verdicts_on_test_about_networks_say_so(store: RunStore) -> None:
+    labels = np.zeros(500, dtype=np.int64)
+    for recipe, right in (("baseline", 250), ("step-decay", 320), ("dropout", 251)):
+        for seed in range(3):
+            run = write_run(store, f"{recipe}-s{seed}", [{"val_top1": 0.5}], recipe=recipe, seed=seed)
+            if not seed:
+                logits, hashes = logits_of(np.arange(500) < right, labels), np.arange(500, dtype=np.uint64)
+                np.savez(run.path / "logits-test.npz", logits=logits, labels=labels, hashes=hashes)
+    base, *others = groups([store.get(i) for i in store.ids()])
+    by_name = {v.name: v.sentence for v in verdicts(base, others, split="test")}
+    assert by_name["step-decay"].startswith("On 500 shared test pictures the network step-decay (run step-decay-s0)")
+    assert by_name["step-decay"].endswith("takes 3 seeds of each, evaluated on test.")
+    few = (
+        "With fewer than 3 finished seeds of each, evaluated on test, the test on 500 shared test pictures cannot tell"
+    )
+    assert by_name["dropout"].startswith(few)
+
+
+@pytest.mark.parametrize("right", [320, 251])
+def test_seeds_of_one_start_are_not_asked_for_more_seeds(store: RunStore, right: int) -> None:
+    labels = np.zeros(500, dtype=np.int64)
+    for seed in range(3):
+        for name, n, more in (("base", 250, {}), ("on", right, {"model__from_run": "first"})):
+            ok = np.arange(500) < n + seed
+            saved = {"logits": logits_of(ok, labels), "labels": labels}
+            write_run(store, f"{name}-{seed}", [{"val_top1": float(ok.mean())}], seed=seed, **saved, **more)
+    on, base = sorted(groups([store.get(i) for i in store.ids()]), key=lambda g: g.key, reverse=True)
+    (found,) = verdicts(base, [on])
+    assert (found.kind, found.is_real, found.one_start) == ("networks", right == 320, (on.label,))
+    assert "fewer than" not in found.sentence and "takes 3 seeds" not in found.sentence
+    assert found.sentence.endswith(
+        f"The seeds of {on.label} begin from the same weights, so this is about these networks."
     )
 
 
@@ -188,11 +251,31 @@ def test_missing_and_damaged_predictions_are_refused_with_what_to_do(store: RunS
     ok = np.arange(70) % 2 == 0
     of = networks(store, {"baseline": ok, "step-decay": ok})
     none = groups([write_run(store, "none", [{}], recipe="dropout")])[0]
+    (store.root / "none" / "best.safetensors").touch()
     (found,) = verdicts(of["baseline"], [none])
     assert "none has no saved predictions on val. Write them with: python -m fer evaluate none" in found.reason
     (store.root / "step-decay" / "logits-val.npz").write_bytes(b"PK torn")
     (found,) = verdicts(of["baseline"], [of["step-decay"]])
     assert found.kind == "refused" and "damaged" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("state", "split", "said"),
+    [
+        ("queued", "val", "a has no saved predictions on val. They are saved when it has finished."),
+        ("running", "val", "They are saved when it has finished."),
+        ("running", "test", "Write them when it has finished: python -m fer evaluate a --split test"),
+        ("stopped", "val", "It has no weights to make them with. Go on with it: python -m fer runs resume a"),
+        ("finished", "val", "It has no weights to make them with."),
+    ],
+)
+def test_what_to_do_about_missing_predictions_is_what_can_be_done(
+    store: RunStore, state: str, split: str, said: str
+) -> None:
+    run = write_run(store, "a", [], state=state)
+    with hold(run.path / "run.lock"), pytest.raises(RunError) as refused:
+        read_logits(store.get("a"), split)
+    assert str(refused.value).endswith(said)
 
 
 def test_predictions_of_another_epoch_are_refused(store: RunStore) -> None:
@@ -201,6 +284,31 @@ def test_predictions_of_another_epoch_are_refused(store: RunStore) -> None:
     run = write_run(store, "old", [{"val_top1": 0.7}], logits=logits_of(ok, labels), labels=labels)
     with pytest.raises(RunError, match="not those of its best epoch"):
         read_logits(run)
+
+
+def test_predictions_of_earlier_weights_are_refused_and_no_seed(store: RunStore) -> None:
+    """Evaluated on test after one epoch, then resumed to a better one; the difference on val is too small to show it."""
+    labels = np.zeros(1000, dtype=np.int64)
+    for recipe, shift in (("baseline", 0), ("dropout", 100)):
+        for seed in range(3):
+            ok = np.arange(1000) < 500 + shift + seed
+            run_id, rows = f"{recipe}-{seed}", [{"val_top1": ok.mean()}, {"val_top1": ok.mean() + 0.001}]
+            run = write_run(store, run_id, rows, recipe=recipe, seed=seed, logits=logits_of(ok, labels), labels=labels)
+            (run.path / "best.safetensors").touch()
+            shutil.copy(run.path / "logits-val.npz", run.path / "logits-test.npz")
+            for split in ("val", "test"):
+                store.save_report(run_id, FINGERPRINT, split, {"top1": float(ok.mean()), "epoch": 2})
+    runs = [store.get(i) for i in store.ids()]
+    base, other = groups(runs)
+    assert [v.kind for v in verdicts(base, [other], split="test")] == ["recipes"]
+    store.save_report("baseline-0", FINGERPRINT, "test", {"top1": 0.5, "epoch": 1})
+    (found,) = verdicts(base, [other], split="test")
+    assert (found.kind, found.runs) == ("networks", ("dropout-1", "baseline-1")), "the seed that is known on both sides"
+    for split in ("val", "test"):
+        store.save_report("baseline-0", FINGERPRINT, split, {"top1": 0.5, "epoch": 1})
+        said = f"predictions on {split} are not those of its best epoch. Write them with: python -m fer evaluate baseline-0"
+        with pytest.raises(RunError, match=said):
+            read_logits(runs[0], split)
 
 
 @pytest.mark.parametrize("shared", [0, 20, 40])

@@ -115,32 +115,43 @@ def _table(runs: Sequence[Run], what: str) -> None:
         key=key,
     )
     if event.selection.rows:
-        st.session_state[_SHOWN] = runs[event.selection.rows[0]].id
+        _choose(runs[event.selection.rows[0]].id)
         st.session_state["choices"] = st.session_state.get("choices", 0) + 1
         st.rerun()
 
 
-def pick(runs: Sequence[Run]) -> str:
-    """The id of the run whose details are shown, kept in the URL under `run`."""
-    labels = {r.id: run_label(r) for r in runs}
-    if st.session_state.get(_SHOWN) not in labels:
-        wanted = st.query_params.get("run")
-        if wanted and wanted not in labels:
-            st.warning(
-                f"There is no run {plain(wanted[:80])} here; it may have been deleted or archived.",
-                icon=":material/search_off:",
-            )
-        st.session_state[_SHOWN] = wanted if wanted in labels else runs[0].id
+def pick(runs: Sequence[Run], everything: Sequence[Run]) -> str | None:
+    """The id of the run whose details are shown, kept in the URL under `run`; None where there is none to show.
+
+    runs: those of the tables; everything: all of the store, since a link to an archived run opens it too. The URL wins: what is
+    chosen on the page is written there at once, so one that says something else was opened since.
+    """
+    known = {r.id: r for r in everything}
+    asked = st.query_params.get("run")
+    if asked and asked not in known:
+        st.warning(f"There is no run {plain(asked[:80])} here; it may have been deleted.", icon=":material/search_off:")
+    first = runs[0].id if runs else None
+    found = next((i for i in (asked, st.session_state.get(_SHOWN)) if i in known), first)
+    if found is None:
+        return None
+    _choose(found)
+    listed = runs if any(r.id == found for r in runs) else [*runs, known[found]]
+    labels = {r.id: run_label(r) + ", archived" * r.notes.archived for r in listed}
     # A select box keeps showing the label that it was chosen by; one with a name of its own shows the new one.
     key = f"details-{hash(tuple(labels.values()))}"
-    st.session_state[key] = st.session_state[_SHOWN]
+    st.session_state[key] = found
+    return st.selectbox(
+        "Details of",
+        list(labels),
+        format_func=labels.__getitem__,
+        key=key,
+        on_change=lambda: _choose(st.session_state[key]),
+    )
 
-    def choose() -> None:
-        st.session_state[_SHOWN] = st.session_state[key]
 
-    chosen = st.selectbox("Details of", list(labels), format_func=labels.__getitem__, key=key, on_change=choose)
-    st.query_params["run"] = chosen
-    return chosen
+def _choose(run_id: str) -> None:
+    """Let this be the run whose details are shown."""
+    st.session_state[_SHOWN] = st.query_params["run"] = run_id
 
 
 def live_details(store: RunStore, run_id: str) -> None:
@@ -177,6 +188,8 @@ def _head(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(plain(run.name), anchor=False, width="content")
         state_badge(run.state)
+        if run.notes.archived:
+            st.badge("archived", icon=":material/archive:", color="gray")
         if run.shipped:
             st.badge("came with FER Lab", icon=":material/inventory_2:", color="gray")
         if run.synthetic:
@@ -346,7 +359,7 @@ def trash(store: RunStore) -> None:
         labels = {t.key: f"{t.run}, deleted {time.strftime('%d %b %H:%M', time.localtime(t.deleted))}" for t in trashed}
         chosen = st.selectbox("Deleted run", list(labels), format_func=labels.__getitem__, key="trashed")
         if chosen and st.button("Bring it back", icon=":material/restore_from_trash:", key="restore"):
-            st.session_state[_SHOWN] = store.restore(chosen)
+            _choose(store.restore(chosen))
             st.rerun()
         sure = st.checkbox("Delete them all for good", key="sure-trash")
         if st.button("Empty the trash", icon=":material/delete_forever:", key="empty-trash", disabled=not sure):

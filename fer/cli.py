@@ -150,12 +150,11 @@ def train(
         values = {"seed": range(config.seed, config.seed + seeds)} if seeds else {}
         configs = jobs.grid(config, {**asked, **values})
         return _submit(store, recipe, configs, yes, as_json, on_ray)
-    queue = queue or on_ray is not None
-    run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue, on_ray=on_ray)
-    if queue:
-        jobs.ensure_worker(store)
+    if queue or on_ray:
+        (run,) = jobs.submit(store, [(recipe, config)], on_ray, run_id=run_id)
         _say(as_json, _run_json(run), f"queued {run.id}{_where(run)}; watch it with: python -m fer runs show {run.id}")
         return 0
+    run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=True)
     return _train_here(store, run.id, as_json)
 
 

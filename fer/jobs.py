@@ -62,27 +62,28 @@ def create_run(
     recipe: str | None,
     run_id: str | None = None,
     reserved: bool = False,
-    on_ray: cluster.Ask | None = None,
 ) -> Run:
     """Make a queued run of this config on its data set as it is now. Raises DataError, RunError, and CheckpointError
     where its first weights are not to be had.
 
-    reserved: the caller trains it itself; the worker leaves it alone. on_ray: see `submit`.
+    reserved: the caller trains it itself; the worker leaves it alone. Who leaves it to the worker calls `submit`.
     """
     access.require("making a run")
-    (place,) = _places([config], on_ray)
     check_weights(config.model, store)
-    return store.create(
-        config, recipe=recipe, data=_data_facts(config, store), run_id=run_id, reserved=reserved, **place
-    )
+    return store.create(config, recipe=recipe, data=_data_facts(config, store), run_id=run_id, reserved=reserved)
 
 
 def submit(
-    store: RunStore, configs: Sequence[tuple[str | None, Config]], on_ray: cluster.Ask | None = None
+    store: RunStore,
+    configs: Sequence[tuple[str | None, Config]],
+    on_ray: cluster.Ask | None = None,
+    *,
+    run_id: str | None = None,
 ) -> list[Run]:
     """Queue a run for each (recipe, config), in this order, and see that a worker serves them. Raises FerError.
 
-    on_ray: what each asks a Ray cluster for, which must answer now; None: they train on this machine.
+    on_ray: what each asks a Ray cluster for, which must answer now; None: they train on this machine. run_id: of a run that is
+    queued alone; None: made from recipe and seed.
 
     Each data set is read, and each file of first weights looked for, once and before anything is queued, so one that does
     not fit leaves no half submission. Several runs are one submission, which can be stopped as one; where the store fails
@@ -98,9 +99,8 @@ def submit(
     runs: list[Run] = []
     try:
         for (recipe, config), place in zip(configs, places, strict=True):
-            runs.append(
-                store.create(config, recipe=recipe, data=facts[_judged(config)], submission=submission, **place)
-            )
+            data = facts[_judged(config)]
+            runs.append(store.create(config, recipe=recipe, data=data, run_id=run_id, submission=submission, **place))
         ensure_worker(store)
     except FerError:
         for run in runs:

@@ -206,6 +206,20 @@ def test_queue_returns_at_once_and_calls_a_worker(ask_json, tiny, store, monkeyp
     assert len(called) == 2
 
 
+def test_what_nobody_would_train_is_not_queued(ask, tiny, store, monkeypatch):
+    words = ("train", "--dataset", "tiny", "--queue", "--run-id", "demo")
+    with monkeypatch.context() as patch:
+        patch.setenv("FER_MAX_RUNS", "0")
+        code, out, err = ask(*words)
+        assert (code, out) == (2, "")
+        assert err == "FER_MAX_RUNS cannot be '0'. Allowed: a whole number from 1 to 64.\n"
+    (store.root / jobs.WORKER_LOG).mkdir()
+    code, out, err = ask(*words)
+    assert (code, out) == (2, "")
+    assert "The worker could not be started" in err
+    assert store.ids() == []
+
+
 def test_a_polite_kill_saves_and_the_run_goes_on(ask, ask_json, tiny, store):
     words = ["train", "--dataset", "tiny", *SETTINGS, "--set", "train.epochs=60", "--run-id", "demo"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}

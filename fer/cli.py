@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -26,10 +27,10 @@ import fer
 from fer import access
 from fer.config import Config, flatten, parse_assignments, unused, with_settings
 from fer.errors import ConfigError, FerError
-from fer.experiments import duration
+from fer.experiments import duration, progress_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
-from fer.runs import Run, RunStore, precision_of
+from fer.runs import ACTIVE, Run, RunStore, epoch_in_words, precision_of
 
 if TYPE_CHECKING:
     from fer.cluster import Ask
@@ -54,9 +55,15 @@ queue_app = typer.Typer(
 )
 app.add_typer(queue_app, name="queue")
 
+_LOOK_SECONDS = 1.0  # between two looks at a run that is followed
+
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Average over ten views of each face: middle and corners, each mirrored too.")
+]
+FollowOption = Annotated[
+    bool,
+    typer.Option("--follow", help="Go on printing until the run has ended. Ctrl-C ends the watching, not the run."),
 ]
 OnOption = Annotated[
     str,
@@ -152,7 +159,7 @@ def train(
         return _submit(store, recipe, configs, yes, as_json, on_ray)
     if queue or on_ray:
         (run,) = jobs.submit(store, [(recipe, config)], on_ray, run_id=run_id)
-        _say(as_json, _run_json(run), f"queued {run.id}{_where(run)}; watch it with: python -m fer runs show {run.id}")
+        _say(as_json, _run_json(run), _queued(run))
         return 0
     run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=True)
     return _train_here(store, run.id, as_json)
@@ -179,6 +186,10 @@ def _where(run: Run) -> str:
     return f" for the Ray cluster at {cluster.name_of(ray['address'])}, {cluster.asks_for(ray)}" if ray else ""
 
 
+def _queued(run: Run) -> str:
+    return f"queued {run.id}{_where(run)}; watch it with: python -m fer runs show {run.id} --follow"
+
+
 def _submit(
     store: RunStore, recipe: str, configs: list[Config], yes: bool, as_json: bool, on_ray: Ask | None = None
 ) -> int:
@@ -202,7 +213,11 @@ def _submit(
     runs = jobs.submit(store, [(recipe, c) for c in configs], on_ray)
     listed = "\n".join(f"queued {r.id}{_where(r)}" for r in runs)
     content = {"runs": [r.id for r in runs], "submission": runs[0].submission, "seconds": seconds}
-    _say(as_json, content, f"{listed}\nstop them all with: python -m fer runs stop {runs[0].id} --together")
+    hints = (
+        f"watch one with: python -m fer runs show {runs[0].id} --follow\n"
+        f"stop them all with: python -m fer runs stop {runs[0].id} --together"
+    )
+    _say(as_json, content, f"{listed}\n{hints}")
     return 0
 
 
@@ -524,9 +539,12 @@ def runs_list(
 
 
 @runs_app.command("show")
-def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
+def runs_show(run: RunArg, follow: FollowOption = False, as_json: JsonOption = False) -> None:
     """Show one run: its settings, its progress and its figures."""
-    found = RunStore().get(run)
+    if follow and as_json:
+        raise FerError("--follow prints lines as they come, --json one document. Leave one of them out.")
+    store = RunStore()
+    found = store.get(run)
     if as_json:
         _print_json(_run_json(found, full=True))
         return
@@ -548,6 +566,91 @@ def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
         )
     if found.split_note:
         print(found.split_note)
+    if follow:
+        with _watching(run):
+            _follow(store, found)
+    elif found.state in ACTIVE:
+        print(_progress(store, found))
+
+
+def _progress(store: RunStore, run: Run) -> str:
+    from fer import jobs
+
+    held = run.state == "queued" and not run.members and jobs.paused(store)
+    return progress_in_words(run) + (". The queue is paused; go on with: python -m fer queue resume" if held else "")
+
+
+@contextlib.contextmanager
+def _watching(run_id: str) -> Iterator[None]:
+    """Let Ctrl-C end the body, and nothing else."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{run_id} is no longer watched; nothing else has changed.", file=sys.stderr)
+
+
+def _follow(store: RunStore, run: Run) -> None:
+    """Print where the run stands, again when it begins, a line an epoch, and how it ended."""
+    shown, told = len(run.metrics), None
+    while True:
+        lines = [epoch_in_words(row, run.epochs) for row in run.metrics[shown:]]
+        if lines and run.seconds_left:
+            lines[-1] += f"  about {duration(run.seconds_left)} left"
+        stands = run.state, bool(run.status.get("images_per_sec"))  # once more where the time left is known
+        if run.state in ("queued", "running") and stands != told:
+            lines.append(_progress(store, run))
+        if lines:
+            print(*lines, sep="\n", flush=True)
+        if run.state not in ACTIVE:
+            break
+        shown, told = len(run.metrics), stands
+        sleep(_LOOK_SECONDS)
+        run = store.get(run.id)
+    best = f": best val top-1 {run.best['val_top1']:.2%} in epoch {run.best['epoch']}" if run.best else ""
+    print(f"{run.state}{best}")
+    if run.status.get("error"):
+        print(run.status["error"])
+    if not run.not_resumed:
+        print(f"Go on with: python -m fer runs resume {run.id}")
+
+
+@runs_app.command("log")
+def runs_log(run: RunArg, follow: FollowOption = False) -> None:
+    """Print what a run's training wrote: its train.log."""
+    store = RunStore()
+    path = store.get(run).path / "train.log"
+    with _watching(run):
+        while follow and not path.exists() and store.get(run).state in ACTIVE:
+            sleep(_LOOK_SECONDS)
+        try:
+            with open(path, encoding="utf-8", errors="replace") as log:
+                going = True
+                while going:
+                    # Asked before the read, which then has the last words too.
+                    going = follow and store.get(run).state in ACTIVE
+                    while text := log.read(1 << 16):
+                        print(_harmless(text), end="", flush=True)
+                    if going:
+                        sleep(_LOOK_SECONDS)
+        except FileNotFoundError:
+            raise FerError(_no_log(store.get(run))) from None
+        except OSError as error:
+            raise FerError(f"{path} cannot be read: {error.strerror}. See who may read it.") from error
+
+
+def _no_log(run: Run) -> str:
+    if run.members:
+        return f"'{run.id}' is an ensemble, which is not trained, so it has no log. Its members have: {', '.join(run.members)}."
+    if run.shipped:
+        return f"Run '{run.id}' came with the project, without its log."
+    if run.state == "queued":
+        return f"Run '{run.id}' has no log yet: it waits. Add --follow to see it from the start."
+    return f"Run '{run.id}' has no log: there is no file {run.path / 'train.log'}."
+
+
+def _harmless(text: str) -> str:
+    """A log's text without what would steer a terminal: it may have been imported."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 @runs_app.command("start")
@@ -617,7 +720,7 @@ def runs_resume(
     store = RunStore()
     if queue or (store.get(run).on_ray and not here):
         queued = jobs.resume(store, run, here=here)
-        _say(as_json, _run_json(queued), f"queued {run}{_where(queued)}")
+        _say(as_json, _run_json(queued), _queued(queued))
         return 0
     store.requeue(run, reserved=True)
     return _train_here(store, run, as_json)

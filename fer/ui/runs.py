@@ -11,7 +11,7 @@ import streamlit as st
 from fer import access, cluster, jobs
 from fer.config import SETTINGS, flatten
 from fer.errors import ConfigError, FerError, RunError
-from fer.experiments import duration, setting_text
+from fer.experiments import duration, progress_in_words, setting_text
 from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, INSTEAD, RESUMABLE, Run, RunStore
 from fer.ui import notes
@@ -194,10 +194,8 @@ def _head(run: Run) -> None:
             st.badge("came with FER Lab", icon=":material/inventory_2:", color="gray")
         if run.synthetic:
             st.badge("synthetic data", icon=":material/draw:", color="gray")
-    if run.state in ("running", "stopping"):
-        _progress(run)
-    elif run.state == "queued":
-        st.progress(run.progress, text=_awaited(run))
+    if run.state in ACTIVE:
+        st.progress(run.progress, text=progress_in_words(run))
     if run.on_ray:
         _on_ray(run.on_ray)
     if run.status.get("error"):
@@ -221,12 +219,6 @@ def _head(run: Run) -> None:
         st.warning(f"Damaged: {plain(problem)}", icon=":material/broken_image:")
 
 
-def _awaited(run: Run) -> str:
-    if run.members:
-        return f"Its {len(run.members)} members answer for all pictures of train and val"
-    return "Waiting for a node of the Ray cluster" if run.on_ray else "Waiting for its turn"
-
-
 def _on_ray(ray: Mapping[str, Any]) -> None:
     """Where on a cluster a run was launched, and what FER Lab has to say of that."""
     where = f"Ray cluster at {cluster.name_of(ray['address'])}: {cluster.asks_for(ray)}, job {ray['job']}"
@@ -247,19 +239,6 @@ def _instead(run: Run) -> None:
                     icon=":material/healing:",
                     query_params={"clone": run.id, "set": f"{path}={value:g}"},
                 )
-
-
-def _progress(run: Run) -> None:
-    status = run.status
-    step, steps = status.get("step", 0), status.get("steps_per_epoch", 0)
-    parts = [f"Epoch {min(status.get('epoch', 0) + 1, run.epochs)} of {run.epochs}, step {step:,} of {steps:,}"]
-    if status.get("running_loss") is not None:
-        parts.append(f"loss {status['running_loss']:.3f}, top-1 {percent(status['running_top1'], 1)}")
-    if status.get("images_per_sec"):
-        parts.append(f"{status['images_per_sec']:,.0f} images/s")
-    if run.seconds_left is not None:
-        parts.append(f"about {duration(run.seconds_left)} left")
-    st.progress(run.progress, text=", ".join(parts))
 
 
 def _actions(store: RunStore, run: Run) -> None:

@@ -23,6 +23,7 @@ from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.files import PROJECT_ROOT, write_json_atomic
 from fer.recipes import RECIPES
+from fer.runs import RunStore, hold
 from fer.schedules import lr_at
 from fer.train import fit
 from tests.conftest import TINY, draw_blobs
@@ -303,6 +304,124 @@ def test_a_finished_run_is_shown_as_a_table(ask, finished_run):
     _, out, _ = ask("evaluate", "done")
     assert out.startswith("done on tiny val: 70 pictures, top-1 ")
     assert all(name in out for name in CLASSES)
+
+
+# Runs that go on
+
+
+def row(epoch: int) -> dict[str, float]:
+    """An epoch of ten seconds."""
+    facts = {"train_loss": 1.5, "train_top1": 0.4, "val_loss": 1.6, "val_macro_f1": 0.3, "epoch_seconds": 10.0}
+    return {"epoch": epoch, "lr": 0.001, **facts, "val_top1": 0.3 + epoch / 100}
+
+
+@pytest.fixture
+def training(make_run, store, monkeypatch):
+    """`training()`: the queued run 'demo' of three epochs, which goes a step further whenever a command waits: it begins, has a
+    speed, ends its first epoch, then the other two. Whoever does it holds the run's lock."""
+
+    def moves(run):
+        with hold(run.path / "run.lock"), open(run.path / "train.log", "a") as file:
+            speed = {}
+            for epochs in ((), (), (1,), (2, 3)):
+                for epoch in epochs:
+                    store.append_metrics("demo", row(epoch))
+                    print(f"epoch {epoch}\x1b[2J", file=file, flush=True)
+                done = len(store.get("demo").metrics)
+                state = "finished" if done == 3 else "running"
+                store.write_status("demo", {"state": state, "epoch": done, "step": 2, "steps_per_epoch": 5, **speed})
+                speed = {"images_per_sec": 1234.0, "running_loss": 1.25, "running_top1": 0.456}
+                yield
+
+    def make():
+        going = moves(make_run("demo"))
+        monkeypatch.setattr("fer.cli.sleep", lambda _seconds: next(going))
+        return going
+
+    return make
+
+
+def test_a_run_that_trains_says_how_far_it_is(ask, training):
+    going = training()
+    assert ask("runs", "show", "demo")[1].splitlines()[-1] == "Waiting for its turn"
+    for _ in range(3):
+        next(going)
+    code, out, err = ask("runs", "show", "demo")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == (
+        "Epoch 2 of 3, step 2 of 5, loss 1.250, top-1 45.6 %, 1,234 images/s, about 16 s left"
+    )
+
+
+def test_a_run_is_followed_with_a_line_an_epoch_to_its_end(ask, training):
+    training()
+    code, out, err = ask("runs", "show", "demo", "--follow")
+    assert (code, err) == (0, "")
+    numbers = "lr 0.001  train loss 1.5000 top-1 40.00%  val loss 1.6000 top-1"
+    assert out.splitlines()[1:] == [
+        "Waiting for its turn",
+        "Epoch 1 of 3, step 2 of 5",
+        "Epoch 1 of 3, step 2 of 5, loss 1.250, top-1 45.6 %, 1,234 images/s, about 0.3 s left",
+        f"epoch 1/3  {numbers} 31.00%  10.0 s  about 16 s left",
+        f"epoch 2/3  {numbers} 32.00%  10.0 s",
+        f"epoch 3/3  {numbers} 33.00%  10.0 s",
+        "finished: best val top-1 33.00% in epoch 3",
+    ]
+
+
+def test_what_keeps_a_followed_run_waiting_and_what_ended_it_is_said(ask, make_run, store, monkeypatch):
+    make_run("demo")
+    jobs.pause(store)
+    failed = {"state": "failed", "error": "The disk is full."}
+    monkeypatch.setattr("fer.cli.sleep", lambda _seconds: store.write_status("demo", failed))
+    _, out, _ = ask("runs", "show", "demo", "--follow")
+    assert out.splitlines()[1:] == [
+        "Waiting for its turn. The queue is paused; go on with: python -m fer queue resume",
+        "failed",
+        "The disk is full.",
+        "Go on with: python -m fer runs resume demo",
+    ]
+
+
+@pytest.mark.parametrize("words", [("show", "demo"), ("log", "demo")])
+def test_ctrl_c_ends_the_watching_and_not_the_run(ask, training, monkeypatch, words):
+    going = training()
+    next(going)
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fer.cli.sleep", interrupted)
+    code, _, err = ask("runs", *words, "--follow")
+    assert (code, err) == (0, "demo is no longer watched; nothing else has changed.\n")
+    assert RunStore().get("demo").state == "running"
+
+
+def test_a_log_is_printed_and_followed_and_steers_no_terminal(ask, training, store):
+    training()
+    lines = "".join(f"epoch {epoch} [2J\n" for epoch in (1, 2, 3))
+    code, out, err = ask("runs", "log", "demo")
+    assert (code, out, err) == (2, "", "Run 'demo' has no log yet: it waits. Add --follow to see it from the start.\n")
+    assert ask("runs", "log", "demo", "--follow") == (0, lines, "")
+    assert ask("runs", "log", "demo") == (0, lines, "")
+    (store.root / "demo" / "train.log").unlink()
+    code, out, err = ask("runs", "log", "demo", "--follow")
+    assert (code, out) == (2, "")
+    assert err.startswith("Run 'demo' has no log: there is no file ")
+
+
+def test_lines_and_a_document_are_not_printed_at_once(ask, finished_run):
+    code, out, err = ask("runs", "show", "done", "--follow", "--json")
+    assert (code, out) == (2, "")
+    assert err == "--follow prints lines as they come, --json one document. Leave one of them out.\n"
+
+
+def test_what_is_queued_names_the_command_that_watches_it(ask, make_run, store, tiny, monkeypatch):
+    monkeypatch.setattr(jobs, "ensure_worker", lambda _store: None)
+    watch = "watch it with: python -m fer runs show demo --follow"
+    assert watch in ask("train", "--dataset", "tiny", "--queue", "--run-id", "demo")[1]
+    ask("runs", "stop", "demo")
+    assert watch in ask("runs", "resume", "demo", "--queue")[1]
 
 
 # Predict

@@ -30,7 +30,7 @@ from fer.errors import ConfigError, FerError
 from fer.experiments import duration, progress_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
-from fer.runs import ACTIVE, Run, RunStore, epoch_in_words, precision_of
+from fer.runs import ACTIVE, Run, RunStore, epoch_in_words, lost_ensembles, precision_of
 
 if TYPE_CHECKING:
     from fer.cluster import Ask
@@ -756,16 +756,16 @@ def runs_delete(
     access.require("deleting a run")
     store = RunStore()
     store.get(run)
+    lost = lost_ensembles(run, store.runs(archived=True))
     if not yes:
         if not sys.stdin.isatty():
-            raise FerError(f"Deleting '{run}' wants a yes, and there is nobody to ask. Add --yes.")
-        typer.confirm(f"Delete run '{run}' and all its files?", abort=True)
+            raise FerError(
+                f"Deleting '{run}' wants a yes, and there is nobody to ask. {f'{lost} ' if lost else ''}Add --yes."
+            )
+        typer.confirm(f"{f'{lost} ' if lost else ''}Delete run '{run}' and all its files?", abort=True)
     key = store.delete(run)
-    _say(
-        as_json,
-        {"id": run, "deleted": True, "trash": key},
-        f"{run} deleted; bring it back with: python -m fer runs trash restore {run}",
-    )
+    text = f"{run} deleted; bring it back with: python -m fer runs trash restore {run}"
+    _say(as_json, {"id": run, "deleted": True, "trash": key}, "\n".join(filter(None, (text, lost))))
 
 
 @runs_app.command("check")

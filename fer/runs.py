@@ -384,6 +384,14 @@ def by_merit(runs: Iterable[Run]) -> list[Run]:
     return sorted(usable, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0), reverse=True)
 
 
+def lost_ensembles(run_id: str, runs: Iterable[Run]) -> str:
+    """Which of the runs are ensembles that cannot answer without this one, in a sentence; '' where none is."""
+    names = [r.name for r in runs if run_id in r.members]
+    if len(names) < 2:
+        return f"The ensemble {names[0]} has it as a member and cannot answer without it." if names else ""
+    return f"The ensembles {', '.join(names)} have it as a member and cannot answer without it."
+
+
 def epoch_in_words(row: Mapping[str, Any], epochs: int) -> str:
     """An epoch's metrics as one line, as the log has it."""
     return (

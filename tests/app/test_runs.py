@@ -200,6 +200,21 @@ def test_delete_asks_first(open_page, add_run) -> None:
     assert RunStore().ids() == []
 
 
+def test_deleting_a_member_names_the_ensemble_that_loses_it(open_page, add_run) -> None:
+    for run_id in ("a", "b", "c"):
+        add_run(run_id, [0.3])
+    RunStore().create(Config(), recipe=None, data={}, run_id="both", kind="ensemble", members=["a", "b"])
+    lost = "The ensemble both has it as a member and cannot answer without it."
+    for run_id, named in (("a", True), ("c", False)):
+        at = open_page("runs", run=run_id)
+        assert lost not in said(at)
+        next(c for c in at.checkbox if c.label.startswith("Delete")).check().run()
+        assert (lost in said(at)) == named
+    button(at, "Delete").click().run()
+    assert not at.exception
+    assert "c" not in RunStore().ids()
+
+
 def test_another_run_chosen_by_hand_is_shown_and_stays(open_page, add_run) -> None:
     add_run("first", [0.3])
     add_run("second", [0.5])

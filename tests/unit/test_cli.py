@@ -19,6 +19,7 @@ from PIL import Image
 
 from fer import jobs
 from fer.cli import main
+from fer.config import Config
 from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.files import PROJECT_ROOT, write_json_atomic
@@ -274,6 +275,26 @@ def test_a_shipped_run_is_neither_renamed_nor_deleted(ask, finished_run, store):
         assert code == 2
         assert "came with the project" in err
     assert store.ids() == ["done"]
+
+
+def test_deleting_a_member_names_the_ensembles_that_lose_it(ask, store, monkeypatch):
+    for run_id in ("a", "b", "c"):
+        store.create(Config(), recipe="baseline", data={}, run_id=run_id)
+    store.create(Config(), recipe=None, data={}, run_id="both", kind="ensemble", members=["a", "b"])
+    store.create(Config(), recipe=None, data={}, run_id="all", kind="ensemble", members=["a", "b", "c"])
+    store.annotate("all", name="All three", archived=True)
+    asked = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("fer.cli.typer.confirm", lambda text, abort: asked.append(text))
+    one = "The ensemble All three has it as a member and cannot answer without it."
+    two = "The ensembles All three, both have it as a member and cannot answer without it."
+    assert ask("runs", "delete", "c")[1].splitlines()[1:] == [one]
+    assert ask("runs", "delete", "b", "--yes")[1].splitlines()[1:] == [two]
+    assert ask("runs", "delete", "both")[0] == 0
+    assert asked == [f"{one} Delete run 'c' and all its files?", "Delete run 'both' and all its files?"]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert ask("runs", "delete", "a")[2] == f"Deleting 'a' wants a yes, and there is nobody to ask. {one} Add --yes.\n"
+    assert store.ids() == ["a", "all"]
 
 
 def test_an_empty_store_says_what_to_do(ask, ask_json, store):

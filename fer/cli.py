@@ -26,7 +26,7 @@ from typer.exceptions import Abort, Exit, TyperException
 import fer
 from fer import access
 from fer.config import Config, flatten, parse_assignments, unused, with_settings
-from fer.errors import ConfigError, FerError
+from fer.errors import ConfigError, DataError, FerError
 from fer.experiments import duration, progress_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
@@ -70,6 +70,9 @@ OnOption = Annotated[
     typer.Option(
         "--on", metavar="machine|ray", help="Where: on this machine, or on the Ray cluster of FER_RAY_ADDRESS."
     ),
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Put it in the place of another data set of that name, which is gone then.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -922,6 +925,7 @@ def queue_next(run: RunArg) -> None:
 def data_import(
     path: Annotated[Path, typer.Argument(help="A folder, a zip, fer2013.csv or icml_face_data.csv.")],
     name: Annotated[str, typer.Option(help="The name to prepare it under.")],
+    replace: ReplaceOption = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and say which.")
     ] = False,
@@ -929,12 +933,15 @@ def data_import(
 ) -> None:
     """Read a data set in Kaggle's layouts and prepare it as one array file."""
     access.require("importing a data set")
-    from fer.data.dataset import check_new_name, prepared, save
+    from fer.data.dataset import check_new_name, replaced_by, save
     from fer.data.read import import_path
 
-    replaced = check_new_name(name) in prepared()
+    check_new_name(name)
     with _bar("reading", as_json) as progress:
         data = import_path(path, name, skip_bad=skip_bad, progress=progress)
+    replaced = replaced_by(data)
+    if replaced and not replace:
+        raise DataError(f"{replaced} Add --replace to put this one in its place, or choose another --name.")
     saved = save(data)
     if as_json:
         _print_json(_data_json(data))
@@ -989,14 +996,16 @@ def data_list(as_json: JsonOption = False) -> None:
 
 
 @data_app.command("kaggle")
-def data_kaggle(name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle") -> None:
+def data_kaggle(
+    name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle", replace: ReplaceOption = False
+) -> None:
     """Fetch the study's data set from Kaggle, where there is a network and a token, and prepare it."""
     access.require("importing a data set")
     from fer.data.dataset import check_new_name
     from fer.data.kaggle import fetch_kaggle
 
     check_new_name(name)
-    data_import(fetch_kaggle(), name=name, skip_bad=False, as_json=False)
+    data_import(fetch_kaggle(), name=name, replace=replace, skip_bad=False, as_json=False)
 
 
 @data_app.command("delete")

@@ -584,13 +584,41 @@ def test_data_show_and_list(ask, ask_json, tiny):
         assert line in out
 
 
-def test_an_import_can_be_used_by_its_name(ask_json, tmp_path):
+@pytest.fixture
+def faces(tmp_path) -> Path:
+    """A folder of 28 pictures in Kaggle's layout."""
     images = draw_blobs().images
     for number, name in enumerate(CLASSES * 4):
         folder = tmp_path / "faces" / ("train" if number < 14 else "val") / name
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[number]).save(folder / f"{number}.png")
-    found = ask_json("data", "import", str(tmp_path / "faces"), "--name", "mine")
+    return tmp_path / "faces"
+
+
+def test_another_data_set_is_replaced_only_where_that_is_asked_for(ask, tiny, faces):
+    code, out, err = ask("data", "import", str(faces), "--name", "tiny")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("There is another data set 'tiny' already, from an unknown source")
+    assert f"(fingerprint {tiny.fingerprint[:8]}; this one has " in err
+    assert err.endswith("Add --replace to put this one in its place, or choose another --name.\n")
+    assert dataset.load("tiny").fingerprint == tiny.fingerprint
+    code, out, _ = ask("data", "import", str(faces), "--name", "tiny", "--replace")
+    assert code == 0 and "in place of the one that was there" in out
+    assert len(dataset.load("tiny")) == 28
+
+
+def test_the_same_pictures_again_and_a_damaged_file_need_no_word(ask, faces):
+    words = ("data", "import", str(faces), "--name", "mine")
+    assert ask(*words)[0] == 0
+    code, out, _ = ask(*words)
+    assert code == 0 and "in place of" not in out
+    dataset.dataset_path("mine").write_bytes(b"no data set")
+    assert ask(*words)[0] == 0
+    assert len(dataset.load("mine")) == 28
+
+
+def test_an_import_can_be_used_by_its_name(ask_json, faces):
+    found = ask_json("data", "import", str(faces), "--name", "mine")
     assert found["name"] == "mine"
     assert [e["name"] for e in ask_json("data", "list")] == ["mine", "sample"]
 

@@ -359,6 +359,23 @@ def test_a_grid_that_cannot_be_is_explained(page, store, values, sentence):
     assert _launch_label(page) == "Launch"
 
 
+def test_several_runs_are_one_command(page):
+    _set(page, "seed", 5)
+    _set(page, "train.epochs", 3)
+    _mode(page, "Seeds")
+    page.number_input(key="seed-count").set_value(12).run()
+    line = "python -m fer train --recipe baseline --dataset tiny --seed 5 --set train.epochs=3"
+    assert page.code[0].value == f"{line} --seeds 12"
+    _mode(page, "Grid")
+    page.multiselect(key="grid-settings").set_value(["optim.lr", "model.name"]).run()
+    page.text_input(key="grid-optim.lr").set_value("0.001, 0.0005").run()
+    page.multiselect(key="grid-model.name").set_value(["baseline", "grouped-conv"]).run()
+    assert page.code[0].value == f"{line} --grid optim.lr=0.001,0.0005 --grid model.name=baseline,grouped-conv"
+    assert "Without" not in _text(page)
+    _mode(page, "The study")
+    assert [command.split()[5] for command in page.code[0].value.splitlines()] == list(STUDY)
+
+
 def test_the_study_launches_its_four_on_the_chosen_data(page, store):
     _set(page, "train.epochs", 2)
     _set(page, "schedule.name", "cosine")
@@ -531,7 +548,7 @@ def test_runs_launched_on_ray_say_so_and_ask_for_what_was_chosen(tiny, store, cl
     at.number_input(key="ray-cpus").set_value(3).run()
     at.number_input(key="ray-memory").set_value(1.5).run()
     _mode(at, "Seeds")
-    assert "--on ray --cpus 3 --memory 1.5 --queue" in _text(at)
+    assert at.code[0].value.endswith("--dataset tiny --seeds 3 --on ray --cpus 3 --memory 1.5")
     _click(at, "Launch 3 runs")
     assert "They train on the Ray cluster" in _text(at)
     runs = store.runs()

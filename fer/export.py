@@ -61,7 +61,7 @@ def require(kind: str) -> None:
     package = _NEEDS.get(kind)
     if package and importlib.util.find_spec(package) is None:
         raise RunError(
-            f"Exporting to {kind} needs the package '{package}', which is not installed. Install it with: pip install -r requirements-export.txt"
+            f"Exporting to {kind} needs the package '{package}', which is not installed. Install it with: python -m pip install -r requirements-export.txt"
         )
 
 

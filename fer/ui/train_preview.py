@@ -98,7 +98,7 @@ def commands(plan: Plan, on_ray: Ask | None) -> None:
         foreground = ""
     else:
         foreground = " Without `--queue` it trains in the terminal and shows its progress there."
-    st.caption(f"Run it in the project's folder.{foreground}")
+    st.caption(f"In the project's folder, run `source .venv/bin/activate` first, once in each terminal.{foreground}")
 
 
 def _curves(plan: Plan) -> tuple[dict[str, tuple[str, Config]], dict[str, int]]:

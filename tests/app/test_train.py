@@ -122,6 +122,11 @@ def test_the_page_opens_on_the_baseline_and_one_launch_queues_one_run(page, stor
     assert "1 run queued" in page.success[0].value
 
 
+def test_the_command_says_how_to_get_where_it_can_be_pasted(page):
+    assert page.code[0].value == "python -m fer train --recipe baseline --dataset tiny --queue"
+    assert "run `source .venv/bin/activate` first" in _text(page)
+
+
 def _trained(store: RunStore, run_id: str, **settings: object) -> None:
     """A finished run with a file of weights, whatever is in it."""
     config = with_settings(RECIPES["baseline"].config(), {"data.name": "tiny", **settings})

@@ -153,7 +153,7 @@ def test_without_ray_it_says_how_to_install_it_and_nothing_is_queued(store, tiny
     monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setenv("FER_RAY_ADDRESS", WHERE)
     assert main(["train", "--dataset", "tiny", "--on", "ray"]) == 2
-    assert "pip install -r requirements-ray.txt" in capsys.readouterr().err
+    assert "Install it with: python -m pip install -r requirements-ray.txt" in capsys.readouterr().err
     assert store.ids() == []
 
 

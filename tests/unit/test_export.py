@@ -46,7 +46,9 @@ def test_a_package_that_is_missing_is_named_before_anything_is_written(
     store, finished_run, tmp_path, monkeypatch, kind
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(RunError, match=rf"needs the package '{kind}'.*pip install -r requirements-export\.txt"):
+    with pytest.raises(
+        RunError, match=rf"needs the package '{kind}'.*: python -m pip install -r requirements-export\.txt"
+    ):
         export(store, ["done"], kind, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -316,6 +316,11 @@ def waiting(runs: Iterable[Run]) -> list[Run]:
     return [r for r in runs if r.state == "queued" and not r.status.get("reserved") and not r.on_ray]
 
 
+def trained_by_worker(runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that a worker's processes train at this moment, each in one of its `max_runs()` places."""
+    return [r for r in runs if r.state in ("running", "stopping") and r.status.get("worker")]
+
+
 def unserved(store: RunStore, runs: Iterable[Run]) -> bool:
     """Whether some of the runs need a worker, and none serves the store."""
     needy = list(runs)
@@ -462,7 +467,7 @@ def _startable(store: RunStore, mine: set[str], slots: int, barred: set[str]) ->
     if adopt(store, [r for r in runs if r.id not in mine]):
         runs = store.runs(archived=True)
     waits = [r for r in in_turn(runs) if r.id not in mine | barred]
-    adopted = [r for r in runs if r.state in ("running", "stopping") and r.status.get("worker") and r.id not in mine]
+    adopted = [r for r in trained_by_worker(runs) if r.id not in mine]
     return waits[0] if waits and len(mine) + len(adopted) < slots else None
 
 

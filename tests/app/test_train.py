@@ -16,7 +16,7 @@ from fer.config import SETTINGS, flatten, with_settings
 from fer.data import dataset
 from fer.errors import FerError
 from fer.recipes import RECIPES, STUDY
-from fer.runs import RunStore
+from fer.runs import RunStore, hold
 from fer.ui import launch, loaders, train_preview
 from tests.app.conftest import said
 
@@ -406,6 +406,24 @@ def test_the_time_is_measured_on_demand_for_all_runs(page):
     assert "**50 s** in all" in _text(page)
     _set(page, "train.batch_size", 32)
     assert "not measured yet" in _text(page)
+
+
+def test_what_is_finished_first_is_said_only_where_no_place_is_free(tiny, store, monkeypatch):
+    for run_id in ("trains", "waits", "by-hand"):
+        store.create(RECIPES["baseline"].config(), recipe="baseline", data={}, run_id=run_id)
+    store.write_status("trains", {"state": "running", "worker": "here"})
+    store.write_status("by-hand", {"state": "running"})  # in a terminal, which no worker counts
+
+    def told(places: int) -> list[str]:
+        monkeypatch.setenv("FER_MAX_RUNS", str(places))
+        return [c.value.split(": ", 1)[1] for c in _open().caption if "running or queued" in c.value]
+
+    with hold(store.root / "trains" / "run.lock"), hold(store.root / "by-hand" / "run.lock"):
+        assert told(1) == ["2 runs are running or queued and will be finished first."]
+        assert told(2) == ["2 runs are running or queued, 2 at a time: the next starts when 1 of them has ended."]
+        assert told(3) == told(4) == []
+        store.create(RECIPES["baseline"].config(), recipe="baseline", data={}, run_id="last")
+        assert told(2) == ["3 runs are running or queued, 2 at a time: the next starts when 2 of them have ended."]
 
 
 def test_a_clone_has_the_run_s_settings(make_run):

@@ -807,16 +807,21 @@ def runs_export(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")],
     to: Annotated[str, typer.Option("--to", help="zip (for another FER Lab), csv, tensorboard or mlflow.")],
     out: Annotated[
-        Path | None, typer.Option(help="The zip, or the folder to write to. Default: fer-export in the current folder.")
+        Path | None,
+        typer.Option(
+            help="The zip, or the folder to write to. Default: fer-export.zip or fer-export, in the current folder."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hand runs to another tool, or to another FER Lab as a zip."""
-    from fer.export import export
+    from fer.export import export, viewer
 
     target = out or Path("fer-export.zip" if to == "zip" else "fer-export")
     written = [str(p) for p in export(RunStore(), runs, to, target)]
-    _say(as_json, {"written": written}, "\n".join(f"wrote {p}" for p in written))
+    command = viewer(to, target)
+    hint = [f"look at it with: {command}"] if command else []
+    _say(as_json, {"written": written}, "\n".join([*(f"wrote {p}" for p in written), *hint]))
 
 
 @runs_app.command("import")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -25,11 +27,11 @@ from typer.exceptions import Abort, Exit, TyperException
 import fer
 from fer import access
 from fer.config import Config, flatten, parse_assignments, unused, with_settings
-from fer.errors import ConfigError, FerError
-from fer.experiments import duration
+from fer.errors import ConfigError, DataError, FerError, RunError
+from fer.experiments import duration, progress_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
-from fer.runs import Run, RunStore, precision_of
+from fer.runs import ACTIVE, STATES, Run, RunStore, epoch_in_words, lost_ensembles, precision_of
 
 if TYPE_CHECKING:
     from fer.cluster import Ask
@@ -43,7 +45,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: import, list and show them.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(
-    help="Runs: list, show, stop, resume, rename, archive, delete.", no_args_is_help=True, rich_markup_mode=None
+    help="Runs: list, show, log, note, stop, resume, rename, archive, delete.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
@@ -54,15 +58,24 @@ queue_app = typer.Typer(
 )
 app.add_typer(queue_app, name="queue")
 
+_LOOK_SECONDS = 1.0  # between two looks at a run that is followed
+
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Average over ten views of each face: middle and corners, each mirrored too.")
+]
+FollowOption = Annotated[
+    bool,
+    typer.Option("--follow", help="Go on printing until the run has ended. Ctrl-C ends the watching, not the run."),
 ]
 OnOption = Annotated[
     str,
     typer.Option(
         "--on", metavar="machine|ray", help="Where: on this machine, or on the Ray cluster of FER_RAY_ADDRESS."
     ),
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Put it in the place of another data set of that name, which is gone then.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -150,12 +163,11 @@ def train(
         values = {"seed": range(config.seed, config.seed + seeds)} if seeds else {}
         configs = jobs.grid(config, {**asked, **values})
         return _submit(store, recipe, configs, yes, as_json, on_ray)
-    queue = queue or on_ray is not None
-    run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=not queue, on_ray=on_ray)
-    if queue:
-        jobs.ensure_worker(store)
-        _say(as_json, _run_json(run), f"queued {run.id}{_where(run)}; watch it with: python -m fer runs show {run.id}")
+    if queue or on_ray:
+        (run,) = jobs.submit(store, [(recipe, config)], on_ray, run_id=run_id)
+        _say(as_json, _run_json(run), _queued(run))
         return 0
+    run = jobs.create_run(store, config, recipe=recipe, run_id=run_id, reserved=True)
     return _train_here(store, run.id, as_json)
 
 
@@ -178,6 +190,10 @@ def _where(run: Run) -> str:
 
     ray = run.on_ray
     return f" for the Ray cluster at {cluster.name_of(ray['address'])}, {cluster.asks_for(ray)}" if ray else ""
+
+
+def _queued(run: Run) -> str:
+    return f"queued {run.id}{_where(run)}; watch it with: python -m fer runs show {run.id} --follow"
 
 
 def _submit(
@@ -203,7 +219,11 @@ def _submit(
     runs = jobs.submit(store, [(recipe, c) for c in configs], on_ray)
     listed = "\n".join(f"queued {r.id}{_where(r)}" for r in runs)
     content = {"runs": [r.id for r in runs], "submission": runs[0].submission, "seconds": seconds}
-    _say(as_json, content, f"{listed}\nstop them all with: python -m fer runs stop {runs[0].id} --together")
+    hints = (
+        f"watch one with: python -m fer runs show {runs[0].id} --follow\n"
+        f"stop them all with: python -m fer runs stop {runs[0].id} --together"
+    )
+    _say(as_json, content, f"{listed}\n{hints}")
     return 0
 
 
@@ -514,36 +534,89 @@ def ensemble(
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
+_ORDERS: dict[str, Callable[[Run], Any]] = {
+    "created": lambda run: -run.created,
+    "name": lambda run: run.name.lower(),
+    "best": lambda run: -run.best["val_top1"] if run.best else 1.0,
+    "last": lambda run: -run.last["val_top1"] if run.last else 1.0,
+    "seconds": lambda run: run.epoch_seconds or math.inf,
+}
+
+
 @runs_app.command("list")
 def runs_list(
     archived: Annotated[bool, typer.Option("--archived", help="Show archived runs too.")] = False,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATE", help=f"Only runs in this state: {', '.join(STATES)}. Several: in one of them."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Only runs with this tag. Several: with all of them.")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RECIPE", help="Only runs of this recipe, custom or ensemble. Several: of one of them."),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(_ORDERS),
+            help="created: the newest first; best and last: the highest val top-1 first; seconds: the quickest epoch first.",
+        ),
+    ] = "created",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many, after sorting.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the runs, newest first."""
+    if sort not in _ORDERS:
+        raise ConfigError(f"Runs cannot be sorted by {sort!r}. Allowed: {', '.join(_ORDERS)}.")
+    for wanted in state or []:
+        if wanted not in STATES:
+            raise ConfigError(f"There is no state {wanted!r}. Allowed: {', '.join(STATES)}.")
     runs = RunStore().runs(archived=archived)
+    for wanted in set(recipe or []) - {"custom", "ensemble", *(r.recipe for r in runs)}:
+        get_recipe(wanted)  # says which there are
+    found = [
+        r
+        for r in runs
+        if (not state or r.state in state)
+        and (not recipe or r.recipe in recipe)
+        and set(tag or []) <= set(r.notes.tags)
+    ]
+    found = sorted(found, key=_ORDERS[sort])[:limit]
     if as_json:
-        _print_json([_run_json(r) for r in runs])
+        _print_json([_run_json(r) for r in found])
         return
     if not runs:
         print("No runs yet. Train one with: python -m fer train --recipe baseline")
         return
-    _print_table(
-        ["run", "state", "data", "epochs", "best val top-1", "last val top-1", "s/epoch"], [_row(r) for r in runs]
-    )
+    if not found:
+        print(
+            f"None of the {len(runs)} runs fits.{'' if archived else ' Archived ones are left out without --archived.'}"
+        )
+        return
+    header = ["run", "state", "data", "epochs", "best val top-1", "last val top-1", "s/epoch"]
+    rows = [_row(r) for r in found]
+    if any(r.notes.tags for r in found):
+        header, rows = [*header, "tags"], [[*row, ", ".join(r.notes.tags)] for r, row in zip(found, rows, strict=True)]
+    _print_table(header, rows)
 
 
 @runs_app.command("show")
-def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
+def runs_show(run: RunArg, follow: FollowOption = False, as_json: JsonOption = False) -> None:
     """Show one run: its settings, its progress and its figures."""
-    found = RunStore().get(run)
+    if follow and as_json:
+        raise FerError("--follow prints lines as they come, --json one document. Leave one of them out.")
+    store = RunStore()
+    found = store.get(run)
     if as_json:
         _print_json(_run_json(found, full=True))
         return
     print(
         f"{found.name}: {found.state}, recipe {found.recipe}, data {found.data_name}{' (synthetic)' if found.synthetic else ''}"
     )
-    for problem in found.problems:
-        print(f"  damaged: {problem}")
+    for line in (*(f"damaged: {problem}" for problem in found.problems), *_noted(found)):
+        print(f"  {line}")
     if found.on_ray:
         print(f"  launched{_where(found)}, job {found.on_ray['job']}")
         if said := found.on_ray.get("said"):
@@ -557,6 +630,91 @@ def runs_show(run: RunArg, as_json: JsonOption = False) -> None:
         )
     if found.split_note:
         print(found.split_note)
+    if follow:
+        with _watching(run):
+            _follow(store, found)
+    elif found.state in ACTIVE:
+        print(_progress(store, found))
+
+
+def _progress(store: RunStore, run: Run) -> str:
+    from fer import jobs
+
+    held = run.state == "queued" and not run.members and jobs.paused(store)
+    return progress_in_words(run) + (". The queue is paused; go on with: python -m fer queue resume" if held else "")
+
+
+@contextlib.contextmanager
+def _watching(run_id: str) -> Iterator[None]:
+    """Let Ctrl-C end the body, and nothing else."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{run_id} is no longer watched; nothing else has changed.", file=sys.stderr)
+
+
+def _follow(store: RunStore, run: Run) -> None:
+    """Print where the run stands, again when it begins, a line an epoch, and how it ended."""
+    shown, told = len(run.metrics), None
+    while True:
+        lines = [epoch_in_words(row, run.epochs) for row in run.metrics[shown:]]
+        if lines and run.seconds_left:
+            lines[-1] += f"  about {duration(run.seconds_left)} left"
+        stands = run.state, bool(run.status.get("images_per_sec"))  # once more where the time left is known
+        if run.state in ("queued", "running") and stands != told:
+            lines.append(_progress(store, run))
+        if lines:
+            print(*lines, sep="\n", flush=True)
+        if run.state not in ACTIVE:
+            break
+        shown, told = len(run.metrics), stands
+        sleep(_LOOK_SECONDS)
+        run = store.get(run.id)
+    best = f": best val top-1 {run.best['val_top1']:.2%} in epoch {run.best['epoch']}" if run.best else ""
+    print(f"{run.state}{best}")
+    if run.status.get("error"):
+        print(run.status["error"])
+    if not run.not_resumed:
+        print(f"Go on with: python -m fer runs resume {run.id}")
+
+
+@runs_app.command("log")
+def runs_log(run: RunArg, follow: FollowOption = False) -> None:
+    """Print what a run's training wrote: its train.log."""
+    store = RunStore()
+    path = store.get(run).path / "train.log"
+    with _watching(run):
+        while follow and not path.exists() and store.get(run).state in ACTIVE:
+            sleep(_LOOK_SECONDS)
+        try:
+            with open(path, encoding="utf-8", errors="replace") as log:
+                going = True
+                while going:
+                    # Asked before the read, which then has the last words too.
+                    going = follow and store.get(run).state in ACTIVE
+                    while text := log.read(1 << 16):
+                        print(_harmless(text), end="", flush=True)
+                    if going:
+                        sleep(_LOOK_SECONDS)
+        except FileNotFoundError:
+            raise FerError(_no_log(store.get(run))) from None
+        except OSError as error:
+            raise FerError(f"{path} cannot be read: {error.strerror}. See who may read it.") from error
+
+
+def _no_log(run: Run) -> str:
+    if run.members:
+        return f"'{run.id}' is an ensemble, which is not trained, so it has no log. Its members have: {', '.join(run.members)}."
+    if run.shipped:
+        return f"Run '{run.id}' came with the project, without its log."
+    if run.state == "queued":
+        return f"Run '{run.id}' has no log yet: it waits. Add --follow to see it from the start."
+    return f"Run '{run.id}' has no log: there is no file {run.path / 'train.log'}."
+
+
+def _harmless(text: str) -> str:
+    """Lines of text without what would steer a terminal: they may have been imported."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 @runs_app.command("start")
@@ -626,7 +784,7 @@ def runs_resume(
     store = RunStore()
     if queue or (store.get(run).on_ray and not here):
         queued = jobs.resume(store, run, here=here)
-        _say(as_json, _run_json(queued), f"queued {run}{_where(queued)}")
+        _say(as_json, _run_json(queued), _queued(queued))
         return 0
     store.requeue(run, reserved=True)
     return _train_here(store, run, as_json)
@@ -654,6 +812,55 @@ def runs_archive(
     _say(as_json, _run_json(changed), f"{run} is {'back in view' if undo else 'archived'}")
 
 
+@runs_app.command("note")
+def runs_note(
+    run: RunArg,
+    name: Annotated[str | None, typer.Option(help="The name to show; '' takes it away.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Add a tag; may be given several times.")] = None,
+    untag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Take a tag away; may be given several times.")
+    ] = None,
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="The note; '' takes it away.")] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Keep it at the top of the Runs page.")] = None,
+    archive: Annotated[
+        bool | None, typer.Option("--archive/--unarchive", help="Take it out of the usual view; nothing is lost.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what is noted of a run: name, tags, note, pinned, archived. Without an option, say it."""
+    store = RunStore()
+    found = store.get(run)
+    given = {"name": name, "note": note, "pinned": pin, "archived": archive}
+    changes: dict[str, Any] = {what: value for what, value in given.items() if value is not None}
+    before, gone = found.notes.tags, _tags(untag)
+    for each in gone:
+        if each not in before:
+            raise RunError(f"Run '{run}' has no tag '{each}'. Its tags: {', '.join(before) or 'none'}.")
+    if tag or untag:
+        changes["tags"] = [t for t in dict.fromkeys((*before, *_tags(tag))) if t not in gone]
+    if changes:
+        found = store.annotate(run, **changes)
+    shown = run if found.name == run else f"{run}, shown as '{found.name}'"
+    _say(as_json, _run_json(found), "\n  ".join([shown, *(_noted(found) or ["nothing is noted"])]))
+
+
+def _tags(given: list[str] | None) -> list[str]:
+    """As on the pages, a comma separates two."""
+    return [tag.strip() for text in given or [] for tag in text.split(",") if tag.strip()]
+
+
+def _noted(run: Run) -> list[str]:
+    """What people said of a run besides its name, a line each."""
+    notes = run.notes
+    said = {
+        "pinned": notes.pinned,
+        "archived": notes.archived,
+        f"tags: {', '.join(notes.tags)}": notes.tags,
+        f"note: {_harmless(notes.note)}": notes.note,
+    }
+    return [line for line, is_so in said.items() if is_so]
+
+
 @runs_app.command("delete")
 def runs_delete(
     run: RunArg, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: JsonOption = False
@@ -662,16 +869,16 @@ def runs_delete(
     access.require("deleting a run")
     store = RunStore()
     store.get(run)
+    lost = lost_ensembles(run, store.runs(archived=True))
     if not yes:
         if not sys.stdin.isatty():
-            raise FerError(f"Deleting '{run}' wants a yes, and there is nobody to ask. Add --yes.")
-        typer.confirm(f"Delete run '{run}' and all its files?", abort=True)
+            raise FerError(
+                f"Deleting '{run}' wants a yes, and there is nobody to ask. {f'{lost} ' if lost else ''}Add --yes."
+            )
+        typer.confirm(f"{f'{lost} ' if lost else ''}Delete run '{run}' and all its files?", abort=True)
     key = store.delete(run)
-    _say(
-        as_json,
-        {"id": run, "deleted": True, "trash": key},
-        f"{run} deleted; bring it back with: python -m fer runs trash restore {run}",
-    )
+    text = f"{run} deleted; bring it back with: python -m fer runs trash restore {run}"
+    _say(as_json, {"id": run, "deleted": True, "trash": key}, "\n".join(filter(None, (text, lost))))
 
 
 @runs_app.command("check")
@@ -710,16 +917,21 @@ def runs_export(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")],
     to: Annotated[str, typer.Option("--to", help="zip (for another FER Lab), csv, tensorboard or mlflow.")],
     out: Annotated[
-        Path | None, typer.Option(help="The zip, or the folder to write to. Default: fer-export in the current folder.")
+        Path | None,
+        typer.Option(
+            help="The zip, or the folder to write to. Default: fer-export.zip or fer-export, in the current folder."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hand runs to another tool, or to another FER Lab as a zip."""
-    from fer.export import export
+    from fer.export import export, viewer
 
     target = out or Path("fer-export.zip" if to == "zip" else "fer-export")
     written = [str(p) for p in export(RunStore(), runs, to, target)]
-    _say(as_json, {"written": written}, "\n".join(f"wrote {p}" for p in written))
+    command = viewer(to, target)
+    hint = [f"look at it with: {command}"] if command else []
+    _say(as_json, {"written": written}, "\n".join([*(f"wrote {p}" for p in written), *hint]))
 
 
 @runs_app.command("import")
@@ -828,6 +1040,7 @@ def queue_next(run: RunArg) -> None:
 def data_import(
     path: Annotated[Path, typer.Argument(help="A folder, a zip, fer2013.csv or icml_face_data.csv.")],
     name: Annotated[str, typer.Option(help="The name to prepare it under.")],
+    replace: ReplaceOption = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and say which.")
     ] = False,
@@ -835,12 +1048,15 @@ def data_import(
 ) -> None:
     """Read a data set in Kaggle's layouts and prepare it as one array file."""
     access.require("importing a data set")
-    from fer.data.dataset import check_new_name, prepared, save
+    from fer.data.dataset import check_new_name, replaced_by, save
     from fer.data.read import import_path
 
-    replaced = check_new_name(name) in prepared()
+    check_new_name(name)
     with _bar("reading", as_json) as progress:
         data = import_path(path, name, skip_bad=skip_bad, progress=progress)
+    replaced = replaced_by(data)
+    if replaced and not replace:
+        raise DataError(f"{replaced} Add --replace to put this one in its place, or choose another --name.")
     saved = save(data)
     if as_json:
         _print_json(_data_json(data))
@@ -895,14 +1111,16 @@ def data_list(as_json: JsonOption = False) -> None:
 
 
 @data_app.command("kaggle")
-def data_kaggle(name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle") -> None:
+def data_kaggle(
+    name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle", replace: ReplaceOption = False
+) -> None:
     """Fetch the study's data set from Kaggle, where there is a network and a token, and prepare it."""
     access.require("importing a data set")
     from fer.data.dataset import check_new_name
     from fer.data.kaggle import fetch_kaggle
 
     check_new_name(name)
-    data_import(fetch_kaggle(), name=name, skip_bad=False, as_json=False)
+    data_import(fetch_kaggle(), name=name, replace=replace, skip_bad=False, as_json=False)
 
 
 @data_app.command("delete")
@@ -1111,6 +1329,9 @@ def _run_json(run: Run, *, full: bool = False) -> dict[str, Any]:
         "best": dict(run.best) if run.best else None,
         "last": dict(run.last) if run.last else None,
         "epoch_seconds": run.epoch_seconds,
+        "tags": list(run.notes.tags),
+        "note": run.notes.note,
+        "pinned": run.notes.pinned,
         "archived": run.notes.archived,
         "problems": list(run.problems),
     }

@@ -142,7 +142,7 @@ def check(where: str) -> None:
     """Raises ClusterError where Ray is not installed or the cluster does not answer; asks in 2 seconds at most."""
     if importlib.util.find_spec("ray") is None:
         raise ClusterError(
-            "Launching on a Ray cluster needs the package 'ray', which is not installed. Install it with: pip install -r requirements-ray.txt"
+            "Launching on a Ray cluster needs the package 'ray', which is not installed. Install it with: python -m pip install -r requirements-ray.txt"
         )
     try:
         urllib.request.urlopen(f"{where}/api/version", timeout=_CONNECT_SECONDS).close()

@@ -340,6 +340,26 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def progress_in_words(run: Run) -> str:
+    """Where a run that waits or trains stands: 'Epoch 3 of 25, step 40 of 449, ..., about 5 min left', or what it waits for."""
+    status = run.status
+    if run.state == "queued":
+        if run.members:
+            return f"Its {len(run.members)} members answer for all pictures of train and val"
+        return "Waiting for a node of the Ray cluster" if run.on_ray else "Waiting for its turn"
+    parts = [f"Epoch {min(status.get('epoch', 0) + 1, run.epochs)} of {run.epochs}"]
+    if steps := status.get("steps_per_epoch"):
+        parts.append(f"step {status.get('step', 0):,} of {steps:,}")
+    loss, top1 = status.get("running_loss"), status.get("running_top1")
+    if loss is not None and top1 is not None:
+        parts.append(f"loss {loss:.3f}, top-1 {100 * top1:.1f} %")
+    if status.get("images_per_sec"):
+        parts.append(f"{status['images_per_sec']:,.0f} images/s")
+    if run.seconds_left is not None:
+        parts.append(f"about {duration(run.seconds_left)} left")
+    return ", ".join(parts)
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import csv
 import importlib.util
 import io
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fer.runs import Run, RunStore
 METRICS = ("lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_macro_f1", "epoch_seconds")
 KINDS = ("zip", "csv", "tensorboard", "mlflow")
 _NEEDS = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
+_DATABASE = "mlflow.db"
 
 
 def export(store: RunStore, run_ids: Sequence[str], kind: str, out: Path) -> list[Path]:
@@ -56,12 +58,21 @@ def export(store: RunStore, run_ids: Sequence[str], kind: str, out: Path) -> lis
         raise RunError(f"{out} could not be written: {error.strerror}. Choose another place with --out.") from error
 
 
+def viewer(kind: str, out: Path) -> str:
+    """The command that shows what was exported to `out`; '' where that is a file to open or to import."""
+    commands = {
+        "tensorboard": f"tensorboard --logdir {shlex.quote(str(out))}",
+        "mlflow": f"mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{out / _DATABASE}')}",
+    }
+    return commands.get(kind, "")
+
+
 def require(kind: str) -> None:
     """Raises RunError that names the optional package where this kind of export needs one that is missing."""
     package = _NEEDS.get(kind)
     if package and importlib.util.find_spec(package) is None:
         raise RunError(
-            f"Exporting to {kind} needs the package '{package}', which is not installed. Install it with: pip install -r requirements-export.txt"
+            f"Exporting to {kind} needs the package '{package}', which is not installed. Install it with: python -m pip install -r requirements-export.txt"
         )
 
 
@@ -93,15 +104,12 @@ def to_tensorboard(runs: Sequence[Run], out: Path) -> list[Path]:
 
 
 def to_mlflow(runs: Sequence[Run], out: Path) -> list[Path]:
-    """A tracking database `mlflow.db` with one MLflow run a run: settings as parameters, metrics by epoch, facts as tags.
-
-    Look at it with: mlflow ui --backend-store-uri sqlite:///OUT/mlflow.db
-    """
+    """A tracking database `mlflow.db` with one MLflow run a run: settings as parameters, metrics by epoch, facts as tags."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
 
-    database = out / "mlflow.db"
+    database = out / _DATABASE
     client = MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
     found = client.get_experiment_by_name("FER Lab")
     experiment = (

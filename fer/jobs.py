@@ -25,19 +25,20 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import psutil
 
 from fer import access, cluster
-from fer.config import Config, DataConfig, flatten, parse_assignments, unused, with_settings
+from fer.config import Config, DataConfig, differing, flatten, parse_assignments, unused, with_settings
 from fer.data.dataset import load
 from fer.errors import ConfigError, FerError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
 from fer.machine import gpus, physical_cores
 from fer.pretrained import check_weights
+from fer.recipes import changes_from, get_recipe
 from fer.runs import ACTIVE, MAX_ADOPTIONS, Run, RunStore, hold, is_locked
 
 WORKER_LOCK = ".worker.lock"
@@ -62,27 +63,28 @@ def create_run(
     recipe: str | None,
     run_id: str | None = None,
     reserved: bool = False,
-    on_ray: cluster.Ask | None = None,
 ) -> Run:
     """Make a queued run of this config on its data set as it is now. Raises DataError, RunError, and CheckpointError
     where its first weights are not to be had.
 
-    reserved: the caller trains it itself; the worker leaves it alone. on_ray: see `submit`.
+    reserved: the caller trains it itself; the worker leaves it alone. Who leaves it to the worker calls `submit`.
     """
     access.require("making a run")
-    (place,) = _places([config], on_ray)
     check_weights(config.model, store)
-    return store.create(
-        config, recipe=recipe, data=_data_facts(config, store), run_id=run_id, reserved=reserved, **place
-    )
+    return store.create(config, recipe=recipe, data=_data_facts(config, store), run_id=run_id, reserved=reserved)
 
 
 def submit(
-    store: RunStore, configs: Sequence[tuple[str | None, Config]], on_ray: cluster.Ask | None = None
+    store: RunStore,
+    configs: Sequence[tuple[str | None, Config]],
+    on_ray: cluster.Ask | None = None,
+    *,
+    run_id: str | None = None,
 ) -> list[Run]:
     """Queue a run for each (recipe, config), in this order, and see that a worker serves them. Raises FerError.
 
-    on_ray: what each asks a Ray cluster for, which must answer now; None: they train on this machine.
+    on_ray: what each asks a Ray cluster for, which must answer now; None: they train on this machine. run_id: of a run that is
+    queued alone; None: made from recipe and seed.
 
     Each data set is read, and each file of first weights looked for, once and before anything is queued, so one that does
     not fit leaves no half submission. Several runs are one submission, which can be stopped as one; where the store fails
@@ -98,9 +100,8 @@ def submit(
     runs: list[Run] = []
     try:
         for (recipe, config), place in zip(configs, places, strict=True):
-            runs.append(
-                store.create(config, recipe=recipe, data=facts[_judged(config)], submission=submission, **place)
-            )
+            data = facts[_judged(config)]
+            runs.append(store.create(config, recipe=recipe, data=data, run_id=run_id, submission=submission, **place))
         ensure_worker(store)
     except FerError:
         for run in runs:
@@ -325,6 +326,11 @@ def waiting(runs: Iterable[Run]) -> list[Run]:
     return [r for r in runs if r.state == "queued" and not r.status.get("reserved") and not r.on_ray]
 
 
+def trained_by_worker(runs: Iterable[Run]) -> list[Run]:
+    """Those of the runs that a worker's processes train at this moment, each in one of its `max_runs()` places."""
+    return [r for r in runs if r.state in ("running", "stopping") and r.status.get("worker")]
+
+
 def unserved(store: RunStore, runs: Iterable[Run]) -> bool:
     """Whether some of the runs need a worker, and none serves the store."""
     needy = list(runs)
@@ -471,7 +477,7 @@ def _startable(store: RunStore, mine: set[str], slots: int, barred: set[str]) ->
     if adopt(store, [r for r in runs if r.id not in mine]):
         runs = store.runs(archived=True)
     waits = [r for r in in_turn(runs) if r.id not in mine | barred]
-    adopted = [r for r in runs if r.state in ("running", "stopping") and r.status.get("worker") and r.id not in mine]
+    adopted = [r for r in trained_by_worker(runs) if r.id not in mine]
     return waits[0] if waits and len(mine) + len(adopted) < slots else None
 
 
@@ -609,10 +615,48 @@ def _python_path() -> str:
     return os.pathsep.join([str(PROJECT_ROOT), *([known] if known else [])])
 
 
+def command_lines(plan: Sequence[tuple[str | None, Config]], on_ray: cluster.Ask | None = None) -> list[str]:
+    """The commands that launch the same as the Train page: one where the runs are seeds or a grid of one recipe, else one a run."""
+    each = [{"data.name": config.data.name, **changes_from(recipe or "baseline", config)} for recipe, config in plan]
+    axes = _axes(plan)
+    if not axes:
+        return [command_line(recipe, own, on_ray=on_ray) for (recipe, _), own in zip(plan, each, strict=True)]
+    recipe = plan[0][0]
+    values = axes.get("seed", [])
+    if list(axes) == ["seed"] and values == list(range(values[0], values[0] + len(values))):
+        return [command_line(recipe, each[0], [f"--seeds {len(values)}"], queued=False, on_ray=on_ray)]
+    rest = {path: value for path, value in each[0].items() if path == "data.name" or path not in axes}
+    try:
+        with_settings(get_recipe(recipe or "baseline").config(), rest)
+    except ConfigError:  # the others fit only beside a value of the grid
+        rest = each[0]
+    listed = {path: ",".join(map(_shell_value, values)) for path, values in axes.items()}
+    grids = [f"--grid {shlex.quote(f'{path}={values}')}" for path, values in listed.items()]
+    return [command_line(recipe, rest, grids, queued=False, on_ray=on_ray)]
+
+
+def _axes(plan: Sequence[tuple[str | None, Config]]) -> dict[str, list[Any]]:
+    """The settings and values whose combinations these runs are, the last setting changing fastest; empty where they are none."""
+    found = differing([config for _, config in plan])
+    paths = sorted(found, key=lambda path: sum(a != b for a, b in pairwise(found[path])))
+    axes = {path: list(dict.fromkeys(found[path])) for path in paths}
+    whole = list(product(*axes.values())) == list(zip(*(found[path] for path in paths), strict=True))
+    sayable = not any("," in str(value) for values in axes.values() for value in values)
+    return axes if whole and sayable and len({recipe for recipe, _ in plan}) == 1 else {}
+
+
 def command_line(
-    recipe: str | None, changes: Mapping[str, Any], *, queued: bool = True, on_ray: cluster.Ask | None = None
+    recipe: str | None,
+    changes: Mapping[str, Any],
+    several: Sequence[str] = (),
+    *,
+    queued: bool = True,
+    on_ray: cluster.Ask | None = None,
 ) -> str:
-    """The command that does the same as the Train page: recipe, data set, seed, what differs from the recipe, and where."""
+    """The command that makes a run of recipe, data set, seed and what differs from the recipe, and where.
+
+    several: the options that make more than one of it.
+    """
     parts = ["python -m fer train", f"--recipe {recipe or 'baseline'}"]
     rest = dict(changes)
     if "data.name" in rest:
@@ -620,6 +664,7 @@ def command_line(
     if "seed" in rest:
         parts.append(f"--seed {rest.pop('seed')}")
     parts += [f"--set {shlex.quote(f'{path}={_shell_value(value)}')}" for path, value in rest.items()]
+    parts += several
     if on_ray:
         asked = {"cpus": on_ray.cpus, "gpus": on_ray.gpus, "memory": on_ray.memory_gib}
         parts += ["--on ray", *(f"--{name} {value:g}" for name, value in asked.items() if value is not None)]

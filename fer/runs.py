@@ -445,6 +445,22 @@ def by_merit(runs: Iterable[Run]) -> list[Run]:
     return sorted(usable, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0), reverse=True)
 
 
+def lost_ensembles(run_id: str, runs: Iterable[Run]) -> str:
+    """Which of the runs are ensembles that cannot answer without this one, in a sentence; '' where none is."""
+    names = [r.name for r in runs if run_id in r.members]
+    if len(names) < 2:
+        return f"The ensemble {names[0]} has it as a member and cannot answer without it." if names else ""
+    return f"The ensembles {', '.join(names)} have it as a member and cannot answer without it."
+
+
+def epoch_in_words(row: Mapping[str, Any], epochs: int) -> str:
+    """An epoch's metrics as one line, as the log has it."""
+    return (
+        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.3g}  train loss {row['train_loss']:.4f} top-1 {row['train_top1']:.2%}  "
+        f"val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.2%}  {row['epoch_seconds']:.1f} s"
+    )
+
+
 def whole_report(report: Any) -> bool:
     """Whether a report read from disk has what is shown of one; files can be edited and damaged."""
     try:

@@ -41,7 +41,7 @@ from fer.models.transfer import Transfer, load_first_weights
 from fer.optim import build_optimizer, set_rate
 from fer.pretrained import weights_record
 from fer.repair import write_checksums
-from fer.runs import SCHEMA, Run, RunStore, hold
+from fer.runs import SCHEMA, Run, RunStore, epoch_in_words, hold
 from fer.schedules import lr_at
 
 _REPORT_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
@@ -483,10 +483,7 @@ class _Fit:
         self._save_resume()
         self._write_status()
         self.watcher.on_epoch(row)
-        self.watcher.log(
-            f"epoch {row['epoch']}/{self.config.train.epochs}  lr {row['lr']:.3g}  train loss {row['train_loss']:.4f} top-1 {row['train_top1']:.2%}  "
-            f"val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.2%}  {row['epoch_seconds']:.1f} s"
-        )
+        self.watcher.log(epoch_in_words(row, self.config.train.epochs))
 
     # --- what others see -------------------------------------------------------------------------------------------
 

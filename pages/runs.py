@@ -13,7 +13,8 @@ with frame("runs") as (store, everything):
     runs = parts.ordered(shown(everything, archived=archived))
     if runs:
         parts.live_table(store, runs, archived)
-        parts.live_details(store, parts.pick(runs))
+    if chosen := parts.pick(runs, everything):
+        parts.live_details(store, chosen)
     else:
         empty(
             "**There are no runs here.** Launch one: it trains in the background and appears here at once.",

@@ -286,6 +286,20 @@ def load_head(name: str) -> dict[str, Any]:
         raise DataError(f"{path} is damaged and cannot be read. Delete it and import the data set again.") from error
 
 
+def replaced_by(data: Dataset) -> str:
+    """Which other data set saving this one would replace, in a sentence; '' where none that can be read."""
+    if data.name not in prepared():
+        return ""
+    with contextlib.suppress(DataError):  # one that is damaged is no loss
+        head = load_head(data.name)
+        if head["fingerprint"] != data.fingerprint:
+            return (
+                f"There is another data set '{data.name}' already, from {head['meta'].get('origin', 'an unknown source')} "
+                f"(fingerprint {head['fingerprint'][:8]}; this one has {data.fingerprint[:8]})."
+            )
+    return ""
+
+
 def delete(name: str) -> None:
     """Remove a prepared data set's file. Raises DataError if there is none."""
     access.require("deleting a data set")

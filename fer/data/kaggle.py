@@ -13,9 +13,7 @@ from fer.errors import DataError
 
 HANDLE = "jonathanoheix/face-expression-recognition-dataset"
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
-BY_HAND = (
-    f"Or download the zip by hand from {PAGE} and run: python -m fer data import PATH_OF_THE_ZIP --name kaggle"
-)
+BY_HAND = f"Or download the zip by hand from {PAGE} and run: python -m fer data import PATH_OF_THE_ZIP --name kaggle"
 _TOKEN = (
     "create a token in your Kaggle account's settings, save it as ~/.kaggle/kaggle.json or set KAGGLE_USERNAME and "
     "KAGGLE_KEY, then run this command again."
@@ -50,7 +48,7 @@ def _kagglehub() -> ModuleType:
         import kagglehub
     except ImportError as error:
         raise DataError(
-            "Fetching from Kaggle needs the package kagglehub, which is not installed. Run: pip install kagglehub, "
+            "Fetching from Kaggle needs the package kagglehub, which is not installed. Run: python -m pip install kagglehub, "
             f"then: python -m fer data kaggle. {BY_HAND}"
         ) from error
     return kagglehub

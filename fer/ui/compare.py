@@ -285,7 +285,7 @@ def _report_button(runs: Sequence[Run], baseline: Group, *, grouped: bool) -> No
         icon=":material/description:",
         on_click="ignore",
         key="report",
-        help="One file with data, networks, set-up, curves, findings and verdicts, that opens without a network and prints well. The same as `python -m fer compare`.",
+        help="One file with data, networks, set-up, curves, findings and verdicts, that opens without a network and prints well. The same as `python -m fer compare` in the project's folder, after `source .venv/bin/activate`.",
     )
 
 

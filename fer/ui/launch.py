@@ -12,10 +12,10 @@ from fer import access, cluster
 from fer.config import SETTINGS, Config, flatten, parse_assignments, with_settings
 from fer.errors import ConfigError, FerError
 from fer.experiments import duration
-from fer.jobs import MAX_GRID, free_bytes, grid, max_runs, seeds, submit
+from fer.jobs import MAX_GRID, free_bytes, grid, max_runs, seeds, submit, trained_by_worker, waiting
 from fer.pretrained import PUBLISHED, weights_note
 from fer.recipes import RECIPES, STUDY, changes_from
-from fer.runs import ACTIVE, Run, RunStore
+from fer.runs import Run, RunStore
 from fer.ui.frame import plain
 from fer.ui.loaders import cluster_problem, core_json
 from fer.ui.train_form import Form, TrainState, explain, label, shown_value, used
@@ -125,10 +125,10 @@ def _first_epochs(plan: Plan, measured: dict[tuple[str, ...], dict[str, Any]]) -
     return f", the first {n} epochs **{duration(seconds)}** each" if n > 1 else f", the first **{duration(seconds)}**"
 
 
-def _at_a_time(n: int) -> int:
-    """How many of n queued runs train at a time."""
+def _places() -> int:
+    """How many queued runs train at a time."""
     try:
-        return min(max_runs(), n)
+        return max_runs()
     except ConfigError:  # launching says what is wrong
         return 1
 
@@ -366,11 +366,20 @@ def _costs(store: RunStore, runs: Sequence[Run], state: TrainState, plan: Plan) 
             f"There is little room on the disk. {planned if needed else small}; delete old runs or free some space first.",
             icon=":material/hard_drive:",
         )
-    waiting = sum(r.state in ACTIVE and not r.on_ray for r in runs)
-    if waiting and not state.on_ray:
-        st.caption(
-            f":material/schedule: {waiting} run{'s are' if waiting > 1 else ' is'} running or queued and will be finished first."
-        )
+    if not state.on_ray and (text := _finished_first(runs)):
+        st.caption(f":material/schedule: {text}")
+
+
+def _finished_first(runs: Sequence[Run]) -> str:
+    """How many of the runs end before one that is launched now begins, in a sentence; '' where it begins at once."""
+    n, places = len(trained_by_worker(runs)) + len(waiting(runs)), _places()
+    if n < places:
+        return ""
+    told = f"{n} run{'s are' if n > 1 else ' is'} running or queued"
+    if places == 1:
+        return f"{told} and will be finished first."
+    first = n - places + 1
+    return f"{told}, {places} at a time: the next starts when {first} of them {'have' if first > 1 else 'has'} ended."
 
 
 def _backbones_bytes(plan: Plan) -> float:
@@ -394,7 +403,7 @@ def _time_text(plan: Plan, known: tuple[float, float, float] | None, first: str)
     )
     if len(plan) == 1:
         return f"About **{epoch}** an epoch{first}, **{duration(total)}** in all."
-    in_all = total / _at_a_time(len(plan))
+    in_all = total / min(_places(), len(plan))
     return f"About **{epoch}** an epoch{first}, **{duration(total / len(plan))}** a run, **{duration(in_all)}** for all {len(plan)}."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from fer.errors import FerError
-from fer.runs import ACTIVE, Run, RunStore
+from fer.runs import ACTIVE, Run, RunStore, lost_ensembles
 from fer.ui.frame import plain
 
 
@@ -33,6 +33,8 @@ def edit(store: RunStore, run: Run) -> None:
     )
     if not run.shipped and run.state not in ("running", "stopping"):
         sure = st.checkbox("Delete, with all its files; it can be brought back from the trash", key=f"sure-{run.id}")
+        if sure and (lost := lost_ensembles(run.id, store.runs(archived=True))):
+            st.warning(plain(lost), icon=":material/groups:")
         _button(run, "Delete", ":material/delete:", lambda: store.delete(run.id), disabled=not sure)
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 from fer import access, cluster, jobs
 from fer.config import SETTINGS, flatten
 from fer.errors import ConfigError, FerError, RunError
-from fer.experiments import duration, setting_text
+from fer.experiments import duration, progress_in_words, setting_text
 from fer.plots.curves import run_curves
 from fer.runs import ACTIVE, INSTEAD, RESUMABLE, Run, RunStore
 from fer.ui import notes
@@ -115,32 +115,43 @@ def _table(runs: Sequence[Run], what: str) -> None:
         key=key,
     )
     if event.selection.rows:
-        st.session_state[_SHOWN] = runs[event.selection.rows[0]].id
+        _choose(runs[event.selection.rows[0]].id)
         st.session_state["choices"] = st.session_state.get("choices", 0) + 1
         st.rerun()
 
 
-def pick(runs: Sequence[Run]) -> str:
-    """The id of the run whose details are shown, kept in the URL under `run`."""
-    labels = {r.id: run_label(r) for r in runs}
-    if st.session_state.get(_SHOWN) not in labels:
-        wanted = st.query_params.get("run")
-        if wanted and wanted not in labels:
-            st.warning(
-                f"There is no run {plain(wanted[:80])} here; it may have been deleted or archived.",
-                icon=":material/search_off:",
-            )
-        st.session_state[_SHOWN] = wanted if wanted in labels else runs[0].id
+def pick(runs: Sequence[Run], everything: Sequence[Run]) -> str | None:
+    """The id of the run whose details are shown, kept in the URL under `run`; None where there is none to show.
+
+    runs: those of the tables; everything: all of the store, since a link to an archived run opens it too. The URL wins: what is
+    chosen on the page is written there at once, so one that says something else was opened since.
+    """
+    known = {r.id: r for r in everything}
+    asked = st.query_params.get("run")
+    if asked and asked not in known:
+        st.warning(f"There is no run {plain(asked[:80])} here; it may have been deleted.", icon=":material/search_off:")
+    first = runs[0].id if runs else None
+    found = next((i for i in (asked, st.session_state.get(_SHOWN)) if i in known), first)
+    if found is None:
+        return None
+    _choose(found)
+    listed = runs if any(r.id == found for r in runs) else [*runs, known[found]]
+    labels = {r.id: run_label(r) + ", archived" * r.notes.archived for r in listed}
     # A select box keeps showing the label that it was chosen by; one with a name of its own shows the new one.
     key = f"details-{hash(tuple(labels.values()))}"
-    st.session_state[key] = st.session_state[_SHOWN]
+    st.session_state[key] = found
+    return st.selectbox(
+        "Details of",
+        list(labels),
+        format_func=labels.__getitem__,
+        key=key,
+        on_change=lambda: _choose(st.session_state[key]),
+    )
 
-    def choose() -> None:
-        st.session_state[_SHOWN] = st.session_state[key]
 
-    chosen = st.selectbox("Details of", list(labels), format_func=labels.__getitem__, key=key, on_change=choose)
-    st.query_params["run"] = chosen
-    return chosen
+def _choose(run_id: str) -> None:
+    """Let this be the run whose details are shown."""
+    st.session_state[_SHOWN] = st.query_params["run"] = run_id
 
 
 def live_details(store: RunStore, run_id: str) -> None:
@@ -177,14 +188,14 @@ def _head(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(plain(run.name), anchor=False, width="content")
         state_badge(run.state)
+        if run.notes.archived:
+            st.badge("archived", icon=":material/archive:", color="gray")
         if run.shipped:
             st.badge("came with FER Lab", icon=":material/inventory_2:", color="gray")
         if run.synthetic:
             st.badge("synthetic data", icon=":material/draw:", color="gray")
-    if run.state in ("running", "stopping"):
-        _progress(run)
-    elif run.state == "queued":
-        st.progress(run.progress, text=_awaited(run))
+    if run.state in ACTIVE:
+        st.progress(run.progress, text=progress_in_words(run))
     if run.on_ray:
         _on_ray(run.on_ray)
     if run.status.get("error"):
@@ -208,12 +219,6 @@ def _head(run: Run) -> None:
         st.warning(f"Damaged: {plain(problem)}", icon=":material/broken_image:")
 
 
-def _awaited(run: Run) -> str:
-    if run.members:
-        return f"Its {len(run.members)} members answer for all pictures of train and val"
-    return "Waiting for a node of the Ray cluster" if run.on_ray else "Waiting for its turn"
-
-
 def _on_ray(ray: Mapping[str, Any]) -> None:
     """Where on a cluster a run was launched, and what FER Lab has to say of that."""
     where = f"Ray cluster at {cluster.name_of(ray['address'])}: {cluster.asks_for(ray)}, job {ray['job']}"
@@ -234,19 +239,6 @@ def _instead(run: Run) -> None:
                     icon=":material/healing:",
                     query_params={"clone": run.id, "set": f"{path}={value:g}"},
                 )
-
-
-def _progress(run: Run) -> None:
-    status = run.status
-    step, steps = status.get("step", 0), status.get("steps_per_epoch", 0)
-    parts = [f"Epoch {min(status.get('epoch', 0) + 1, run.epochs)} of {run.epochs}, step {step:,} of {steps:,}"]
-    if status.get("running_loss") is not None:
-        parts.append(f"loss {status['running_loss']:.3f}, top-1 {percent(status['running_top1'], 1)}")
-    if status.get("images_per_sec"):
-        parts.append(f"{status['images_per_sec']:,.0f} images/s")
-    if run.seconds_left is not None:
-        parts.append(f"about {duration(run.seconds_left)} left")
-    st.progress(run.progress, text=", ".join(parts))
 
 
 def _actions(store: RunStore, run: Run) -> None:
@@ -346,7 +338,7 @@ def trash(store: RunStore) -> None:
         labels = {t.key: f"{t.run}, deleted {time.strftime('%d %b %H:%M', time.localtime(t.deleted))}" for t in trashed}
         chosen = st.selectbox("Deleted run", list(labels), format_func=labels.__getitem__, key="trashed")
         if chosen and st.button("Bring it back", icon=":material/restore_from_trash:", key="restore"):
-            st.session_state[_SHOWN] = store.restore(chosen)
+            _choose(store.restore(chosen))
             st.rerun()
         sure = st.checkbox("Delete them all for good", key="sure-trash")
         if st.button("Empty the trash", icon=":material/delete_forever:", key="empty-trash", disabled=not sure):

@@ -10,10 +10,10 @@ import streamlit as st
 from fer.cluster import Ask
 from fer.config import Config, ModelConfig, differing
 from fer.errors import FerError
-from fer.jobs import command_line
+from fer.jobs import command_lines
 from fer.plots.network import network_alt, network_picture, unseen
 from fer.plots.schedule import lr_curves
-from fer.recipes import RECIPES, changes_from
+from fer.recipes import RECIPES
 from fer.ui.augmented import augmented_batch, is_augmented
 from fer.ui.frame import dark, plain
 from fer.ui.launch import Plan
@@ -22,7 +22,6 @@ from fer.ui.parts import chart, table
 from fer.ui.train_form import label, shown_value
 
 _MAX_CURVES = 6
-_MAX_COMMANDS = 8
 _NO_LAYERS = {"pretrained", "weights", "from_run"}  # settings of a network that change nothing in its layers
 
 
@@ -93,15 +92,13 @@ def commands(plan: Plan, on_ray: Ask | None) -> None:
     if not plan:
         st.caption("The command appears here when there is something to launch.")
         return
-    lines = [
-        command_line(recipe, {"data.name": c.data.name, **changes_from(recipe or "baseline", c)}, on_ray=on_ray)
-        for recipe, c in plan[:_MAX_COMMANDS]
-    ]
-    if len(plan) > _MAX_COMMANDS:
-        lines.append(f"# and {len(plan) - _MAX_COMMANDS} more like these")
+    lines = command_lines(plan, on_ray)
     st.code("\n".join(lines), language="bash", wrap_lines=True)
-    foreground = "" if on_ray else " Without `--queue` it trains in the terminal and shows its progress there."
-    st.caption(f"Run it in the project's folder.{foreground}")
+    if on_ray or "--queue" not in lines[0]:
+        foreground = ""
+    else:
+        foreground = " Without `--queue` it trains in the terminal and shows its progress there."
+    st.caption(f"In the project's folder, run `source .venv/bin/activate` first, once in each terminal.{foreground}")
 
 
 def _curves(plan: Plan) -> tuple[dict[str, tuple[str, Config]], dict[str, int]]:

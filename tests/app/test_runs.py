@@ -205,6 +205,21 @@ def test_delete_asks_first(open_page, add_run) -> None:
     assert RunStore().ids() == []
 
 
+def test_deleting_a_member_names_the_ensemble_that_loses_it(open_page, add_run) -> None:
+    for run_id in ("a", "b", "c"):
+        add_run(run_id, [0.3])
+    RunStore().create(Config(), recipe=None, data={}, run_id="both", kind="ensemble", members=["a", "b"])
+    lost = "The ensemble both has it as a member and cannot answer without it."
+    for run_id, named in (("a", True), ("c", False)):
+        at = open_page("runs", run=run_id)
+        assert lost not in said(at)
+        next(c for c in at.checkbox if c.label.startswith("Delete")).check().run()
+        assert (lost in said(at)) == named
+    button(at, "Delete").click().run()
+    assert not at.exception
+    assert "c" not in RunStore().ids()
+
+
 def test_another_run_chosen_by_hand_is_shown_and_stays(open_page, add_run) -> None:
     add_run("first", [0.3])
     add_run("second", [0.5])
@@ -214,6 +229,40 @@ def test_another_run_chosen_by_hand_is_shown_and_stays(open_page, add_run) -> No
     at.run()
     assert at.selectbox[0].value == "first"
     assert at.query_params["run"] in ("first", ["first"])
+
+
+def test_a_link_opens_its_run_whatever_was_shown_in_this_session_before(open_page, add_run) -> None:
+    add_run("first", [0.3])
+    add_run("second", [0.5])
+    at = open_page("runs", run="first")
+    at.switch_page("pages/compare.py").run()
+    at.switch_page("pages/runs.py")
+    at.query_params["run"] = "second"
+    at.run()
+    assert not at.exception
+    assert (at.selectbox[0].value, at.metric[0].value) == ("second", "50.00 %")
+    at.selectbox[0].select("first").run()
+    assert at.metric[0].value == "30.00 %"
+    assert at.query_params["run"] in ("first", ["first"])
+    at.switch_page("pages/compare.py").run()
+    at.switch_page("pages/runs.py")
+    at.query_params.clear()  # as the menu opens it
+    at.run()
+    assert at.selectbox[0].value == "first"
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_link_to_an_archived_run_opens_it_and_says_that_it_is_archived(open_page, add_run, alone) -> None:
+    add_run("usual", [0.3])
+    add_run("put-away", [0.5])
+    RunStore().annotate("put-away", archived=True)
+    RunStore().annotate("usual", archived=alone)
+    at = open_page("runs", run="put-away")
+    assert not at.exception and not at.warning
+    assert (at.selectbox[0].value, at.metric[0].value) == ("put-away", "50.00 %")
+    assert at.selectbox[0].options[-1].endswith("archived")
+    assert ":material/archive: archived" in said(at)
+    assert [list(d.value["run"]) for d in at.dataframe[:1] if "run" in d.value] == [["usual"]] * (not alone)
 
 
 def test_the_queue_is_paused_and_goes_on(open_page, add_run, no_worker) -> None:

@@ -16,7 +16,7 @@ from fer.config import SETTINGS, flatten, with_settings
 from fer.data import dataset
 from fer.errors import FerError
 from fer.recipes import RECIPES, STUDY
-from fer.runs import RunStore
+from fer.runs import RunStore, hold
 from fer.ui import launch, loaders, train_preview
 from tests.app.conftest import said
 
@@ -120,6 +120,11 @@ def test_the_page_opens_on_the_baseline_and_one_launch_queues_one_run(page, stor
     (run,) = store.runs()
     assert (run.state, run.recipe, run.data_name, run.epochs) == ("queued", "baseline", "tiny", 25)
     assert "1 run queued" in page.success[0].value
+
+
+def test_the_command_says_how_to_get_where_it_can_be_pasted(page):
+    assert page.code[0].value == "python -m fer train --recipe baseline --dataset tiny --queue"
+    assert "run `source .venv/bin/activate` first" in _text(page)
 
 
 def _trained(store: RunStore, run_id: str, **settings: object) -> None:
@@ -382,6 +387,23 @@ def test_a_grid_that_cannot_be_is_explained(page, store, values, sentence):
     assert _launch_label(page) == "Launch"
 
 
+def test_several_runs_are_one_command(page):
+    _set(page, "seed", 5)
+    _set(page, "train.epochs", 3)
+    _mode(page, "Seeds")
+    page.number_input(key="seed-count").set_value(12).run()
+    line = "python -m fer train --recipe baseline --dataset tiny --seed 5 --set train.epochs=3"
+    assert page.code[0].value == f"{line} --seeds 12"
+    _mode(page, "Grid")
+    page.multiselect(key="grid-settings").set_value(["optim.lr", "model.name"]).run()
+    page.text_input(key="grid-optim.lr").set_value("0.001, 0.0005").run()
+    page.multiselect(key="grid-model.name").set_value(["baseline", "grouped-conv"]).run()
+    assert page.code[0].value == f"{line} --grid optim.lr=0.001,0.0005 --grid model.name=baseline,grouped-conv"
+    assert "Without" not in _text(page)
+    _mode(page, "The study")
+    assert [command.split()[5] for command in page.code[0].value.splitlines()] == list(STUDY)
+
+
 def test_the_study_launches_its_four_on_the_chosen_data(page, store):
     _set(page, "train.epochs", 2)
     _set(page, "schedule.name", "cosine")
@@ -407,6 +429,24 @@ def test_the_time_is_measured_on_demand_for_all_runs(page):
     assert "**50 s** in all" in _text(page)
     _set(page, "train.batch_size", 32)
     assert "not measured yet" in _text(page)
+
+
+def test_what_is_finished_first_is_said_only_where_no_place_is_free(tiny, store, monkeypatch):
+    for run_id in ("trains", "waits", "by-hand"):
+        store.create(RECIPES["baseline"].config(), recipe="baseline", data={}, run_id=run_id)
+    store.write_status("trains", {"state": "running", "worker": "here"})
+    store.write_status("by-hand", {"state": "running"})  # in a terminal, which no worker counts
+
+    def told(places: int) -> list[str]:
+        monkeypatch.setenv("FER_MAX_RUNS", str(places))
+        return [c.value.split(": ", 1)[1] for c in _open().caption if "running or queued" in c.value]
+
+    with hold(store.root / "trains" / "run.lock"), hold(store.root / "by-hand" / "run.lock"):
+        assert told(1) == ["2 runs are running or queued and will be finished first."]
+        assert told(2) == ["2 runs are running or queued, 2 at a time: the next starts when 1 of them has ended."]
+        assert told(3) == told(4) == []
+        store.create(RECIPES["baseline"].config(), recipe="baseline", data={}, run_id="last")
+        assert told(2) == ["3 runs are running or queued, 2 at a time: the next starts when 2 of them have ended."]
 
 
 def test_a_clone_has_the_run_s_settings(make_run):
@@ -563,7 +603,7 @@ def test_runs_launched_on_ray_say_so_and_ask_for_what_was_chosen(tiny, store, cl
     at.number_input(key="ray-cpus").set_value(3).run()
     at.number_input(key="ray-memory").set_value(1.5).run()
     _mode(at, "Seeds")
-    assert "--on ray --cpus 3 --memory 1.5 --queue" in _text(at)
+    assert at.code[0].value.endswith("--dataset tiny --seeds 3 --on ray --cpus 3 --memory 1.5")
     _click(at, "Launch 3 runs")
     assert "They train on the Ray cluster" in _text(at)
     runs = store.runs()

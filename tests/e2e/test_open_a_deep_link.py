@@ -1,5 +1,7 @@
 """Story: a link to a page is the very first request that a new server sees."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -32,3 +34,22 @@ def test_nothing_is_cut_on_a_phone(server: Server, page: Page, path: str) -> Non
     page.wait_for_timeout(1500)
     wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
     assert wide <= 391, f"the page is {wide} pixels wide on a screen of 390"
+
+
+def test_a_link_on_a_page_opens_its_run_after_others_were_looked_at(server: Server, page: Page) -> None:
+    (server.store / ".paused").touch()  # so that what is launched only waits
+    page.goto(f"{server.url}/runs?run=baseline")
+    expect(page.get_by_role("heading", name="baseline", exact=True)).to_be_visible()
+    page.get_by_label("Details of").click()
+    page.get_by_role("option", name=re.compile("^step-decay")).click()
+    expect(page.get_by_role("heading", name="step-decay", exact=True)).to_be_visible()
+    expect(page).to_have_url(f"{server.url}/runs?run=step-decay")
+    page.get_by_role("link", name="Train", exact=True).click()
+    page.get_by_role("button", name=re.compile("Launch 1 run")).click()
+    link = page.get_by_role("link", name=re.compile("Watch"))
+    run_id = link.inner_text().split()[-1]
+    link.click()
+    expect(page.get_by_role("heading", name=run_id, exact=True)).to_be_visible()
+    page.go_back()
+    page.go_back()
+    expect(page.get_by_role("heading", name="step-decay", exact=True)).to_be_visible()

@@ -44,6 +44,7 @@ COMMANDS = [
     ["runs", "resume", "done"],
     ["runs", "rename", "done", "x"],
     ["runs", "archive", "done"],
+    ["runs", "note", "done", "--pin"],
     ["runs", "delete", "done", "--yes"],
     ["runs", "trash", "restore", "gone"],
     ["runs", "trash", "empty", "--yes"],
@@ -87,7 +88,7 @@ def test_the_list_of_refused_commands_is_whole():
 
     looking = {
         "recipes", "cost", "evaluate", "predict", "version", "runs list", "runs show", "runs check", "runs trash list",
-        "queue list", "data show", "data list", "compare", "networks", "augment", "runs card", "runs export",
+        "queue list", "data show", "data list", "compare", "networks", "augment", "runs card", "runs export", "runs log",
     }  # fmt: skip
 
     def names(app, prefix: str = "") -> set[str]:

@@ -19,13 +19,16 @@ from PIL import Image
 
 from fer import jobs
 from fer.cli import main
+from fer.config import Config
 from fer.data import dataset
 from fer.data.dataset import CLASSES
 from fer.files import PROJECT_ROOT, write_json_atomic
 from fer.recipes import RECIPES
+from fer.runs import RunStore, hold
 from fer.schedules import lr_at
 from fer.train import fit
 from tests.conftest import TINY, draw_blobs
+from tests.made_runs import write_run
 
 SETTINGS = [word for path, value in TINY.items() if path != "data.name" for word in ("--set", f"{path}={value}")]
 
@@ -99,6 +102,13 @@ def picture(tmp_path) -> str:
         ("runs delete done", "Add --yes"),
         ("runs rename done " + "x" * 81, "A name has at most 80 characters; this one has 81."),
         ("runs archive gone", "There is no run 'gone'"),
+        ("runs note gone", "There is no run 'gone'"),
+        ("runs note done --untag a", "Run 'done' has no tag 'a'. Its tags: none."),
+        ("runs note done --tag " + "x" * 41, "A tag has at most 40 characters; this one has 41."),
+        ("runs list --state done", "There is no state 'done'. Allowed: queued, running"),
+        ("runs list --recipe step-decy", "Did you mean 'step-decay'?"),
+        ("runs list --sort size", "Runs cannot be sorted by 'size'. Allowed: created, name, best, last, seconds."),
+        ("runs list --limit 0", "Invalid value for '--limit'"),
         ("evaluate", "Missing argument 'RUN'"),
         ("evaluate gone", "There is no run 'gone'"),
         ("evaluate done --split all", "There is no split 'all'. Allowed: train, val, test."),
@@ -206,6 +216,20 @@ def test_queue_returns_at_once_and_calls_a_worker(ask_json, tiny, store, monkeyp
     assert len(called) == 2
 
 
+def test_what_nobody_would_train_is_not_queued(ask, tiny, store, monkeypatch):
+    words = ("train", "--dataset", "tiny", "--queue", "--run-id", "demo")
+    with monkeypatch.context() as patch:
+        patch.setenv("FER_MAX_RUNS", "0")
+        code, out, err = ask(*words)
+        assert (code, out) == (2, "")
+        assert err == "FER_MAX_RUNS cannot be '0'. Allowed: a whole number from 1 to 64.\n"
+    (store.root / jobs.WORKER_LOG).mkdir()
+    code, out, err = ask(*words)
+    assert (code, out) == (2, "")
+    assert "The worker could not be started" in err
+    assert store.ids() == []
+
+
 def test_a_polite_kill_saves_and_the_run_goes_on(ask, ask_json, tiny, store):
     words = ["train", "--dataset", "tiny", *SETTINGS, "--set", "train.epochs=60", "--run-id", "demo"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
@@ -254,16 +278,89 @@ def test_rename_archive_and_delete(ask, ask_json, finished_run, store):
 
 def test_a_shipped_run_is_neither_renamed_nor_deleted(ask, finished_run, store):
     write_json_atomic(store.root / "shipped.json", ["done"])
-    for words in (["rename", "done", "x"], ["delete", "done", "--yes"]):
+    for words in (["rename", "done", "x"], ["note", "done", "--tag", "x"], ["delete", "done", "--yes"]):
         code, _, err = ask("runs", *words)
         assert code == 2
         assert "came with the project" in err
     assert store.ids() == ["done"]
 
 
+def test_deleting_a_member_names_the_ensembles_that_lose_it(ask, store, monkeypatch):
+    for run_id in ("a", "b", "c"):
+        store.create(Config(), recipe="baseline", data={}, run_id=run_id)
+    store.create(Config(), recipe=None, data={}, run_id="both", kind="ensemble", members=["a", "b"])
+    store.create(Config(), recipe=None, data={}, run_id="all", kind="ensemble", members=["a", "b", "c"])
+    store.annotate("all", name="All three", archived=True)
+    asked = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("fer.cli.typer.confirm", lambda text, abort: asked.append(text))
+    one = "The ensemble All three has it as a member and cannot answer without it."
+    two = "The ensembles All three, both have it as a member and cannot answer without it."
+    assert ask("runs", "delete", "c")[1].splitlines()[1:] == [one]
+    assert ask("runs", "delete", "b", "--yes")[1].splitlines()[1:] == [two]
+    assert ask("runs", "delete", "both")[0] == 0
+    assert asked == [f"{one} Delete run 'c' and all its files?", "Delete run 'both' and all its files?"]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert ask("runs", "delete", "a")[2] == f"Deleting 'a' wants a yes, and there is nobody to ask. {one} Add --yes.\n"
+    assert store.ids() == ["a", "all"]
+
+
 def test_an_empty_store_says_what_to_do(ask, ask_json, store):
     assert "python -m fer train" in ask("runs", "list")[1]
     assert ask_json("runs", "list") == []
+
+
+@pytest.fixture
+def four(store) -> None:
+    """Four runs, the newest last; the first is archived."""
+    write_run(store, "old", [{"val_top1": 0.9}], created=1e9)
+    write_run(store, "apple", [{"val_top1": 0.5, "epoch_seconds": 3.0}], created=2e9, notes={"tags": ["good", "cnn"]})
+    write_run(store, "pear", [{"val_top1": 0.6}, {"val_top1": 0.4}], created=3e9, recipe="cosine", state="stopped")
+    write_run(store, "fig", [], created=4e9, state="failed", notes={"tags": ["good"], "name": "Zebra"})
+    store.annotate("old", archived=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ("", ["fig", "pear", "apple"]),
+        ("--archived --limit 2 --sort best", ["old", "pear"]),
+        ("--state stopped --state failed", ["fig", "pear"]),
+        ("--tag good", ["fig", "apple"]),
+        ("--tag good --tag cnn", ["apple"]),
+        ("--recipe cosine", ["pear"]),
+        ("--recipe cosine --recipe ensemble --state failed", []),
+        ("--sort name", ["apple", "pear", "fig"]),
+        ("--sort best", ["pear", "apple", "fig"]),
+        ("--sort last", ["apple", "pear", "fig"]),
+        ("--sort seconds", ["apple", "pear", "fig"]),
+        ("--sort created --limit 1", ["fig"]),
+    ],
+)
+def test_the_list_is_filtered_and_sorted(ask_json, four, words, ids):
+    assert [r["id"] for r in ask_json("runs", "list", *words.split())] == ids
+
+
+def test_a_list_shows_tags_and_says_that_nothing_fits(ask, four):
+    lines = ask("runs", "list")[1].splitlines()
+    assert lines[0].endswith("tags") and lines[-1].endswith("good, cnn")
+    assert "tags" not in ask("runs", "list", "--recipe", "cosine")[1]
+    nothing = ask("runs", "list", "--state", "lost")[1]
+    assert nothing == "None of the 3 runs fits. Archived ones are left out without --archived.\n"
+
+
+def test_a_run_is_noted_and_the_notes_are_shown(ask, ask_json, four, store):
+    assert ask("runs", "note", "pear")[1] == "pear\n  nothing is noted\n"
+    words = ["--name", "Pear", "--tag", "b, a", "--tag", "b", "--note", "two\x1b[2J\nlines", "--pin"]
+    code, out, _ = ask("runs", "note", "pear", *words)
+    assert (code, out) == (0, "pear, shown as 'Pear'\n  pinned\n  tags: b, a\n  note: two [2J\nlines\n")
+    assert ask("runs", "show", "pear")[1].splitlines()[1:3] == ["  pinned", "  tags: b, a"]
+    changed = ask_json("runs", "note", "pear", "--untag", "b", "--tag", "c", "--unpin", "--archive", "--name", "")
+    assert {what: changed[what] for what in ("name", "tags", "pinned", "archived")} == {
+        "name": "pear", "tags": ["a", "c"], "pinned": False, "archived": True,
+    }  # fmt: skip
+    assert changed["note"] == "two\x1b[2J\nlines"
+    assert ask_json("runs", "note", "pear", "--unarchive", "--note", "")["note"] == store.get("pear").notes.note == ""
 
 
 def test_a_damaged_run_says_so_in_the_list(ask, finished_run):
@@ -289,6 +386,124 @@ def test_a_finished_run_is_shown_as_a_table(ask, finished_run):
     _, out, _ = ask("evaluate", "done")
     assert out.startswith("done on tiny val: 70 pictures, top-1 ")
     assert all(name in out for name in CLASSES)
+
+
+# Runs that go on
+
+
+def row(epoch: int) -> dict[str, float]:
+    """An epoch of ten seconds."""
+    facts = {"train_loss": 1.5, "train_top1": 0.4, "val_loss": 1.6, "val_macro_f1": 0.3, "epoch_seconds": 10.0}
+    return {"epoch": epoch, "lr": 0.001, **facts, "val_top1": 0.3 + epoch / 100}
+
+
+@pytest.fixture
+def training(make_run, store, monkeypatch):
+    """`training()`: the queued run 'demo' of three epochs, which goes a step further whenever a command waits: it begins, has a
+    speed, ends its first epoch, then the other two. Whoever does it holds the run's lock."""
+
+    def moves(run):
+        with hold(run.path / "run.lock"), open(run.path / "train.log", "a") as file:
+            speed = {}
+            for epochs in ((), (), (1,), (2, 3)):
+                for epoch in epochs:
+                    store.append_metrics("demo", row(epoch))
+                    print(f"epoch {epoch}\x1b[2J", file=file, flush=True)
+                done = len(store.get("demo").metrics)
+                state = "finished" if done == 3 else "running"
+                store.write_status("demo", {"state": state, "epoch": done, "step": 2, "steps_per_epoch": 5, **speed})
+                speed = {"images_per_sec": 1234.0, "running_loss": 1.25, "running_top1": 0.456}
+                yield
+
+    def make():
+        going = moves(make_run("demo"))
+        monkeypatch.setattr("fer.cli.sleep", lambda _seconds: next(going))
+        return going
+
+    return make
+
+
+def test_a_run_that_trains_says_how_far_it_is(ask, training):
+    going = training()
+    assert ask("runs", "show", "demo")[1].splitlines()[-1] == "Waiting for its turn"
+    for _ in range(3):
+        next(going)
+    code, out, err = ask("runs", "show", "demo")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == (
+        "Epoch 2 of 3, step 2 of 5, loss 1.250, top-1 45.6 %, 1,234 images/s, about 16 s left"
+    )
+
+
+def test_a_run_is_followed_with_a_line_an_epoch_to_its_end(ask, training):
+    training()
+    code, out, err = ask("runs", "show", "demo", "--follow")
+    assert (code, err) == (0, "")
+    numbers = "lr 0.001  train loss 1.5000 top-1 40.00%  val loss 1.6000 top-1"
+    assert out.splitlines()[1:] == [
+        "Waiting for its turn",
+        "Epoch 1 of 3, step 2 of 5",
+        "Epoch 1 of 3, step 2 of 5, loss 1.250, top-1 45.6 %, 1,234 images/s, about 0.3 s left",
+        f"epoch 1/3  {numbers} 31.00%  10.0 s  about 16 s left",
+        f"epoch 2/3  {numbers} 32.00%  10.0 s",
+        f"epoch 3/3  {numbers} 33.00%  10.0 s",
+        "finished: best val top-1 33.00% in epoch 3",
+    ]
+
+
+def test_what_keeps_a_followed_run_waiting_and_what_ended_it_is_said(ask, make_run, store, monkeypatch):
+    make_run("demo")
+    jobs.pause(store)
+    failed = {"state": "failed", "error": "The disk is full."}
+    monkeypatch.setattr("fer.cli.sleep", lambda _seconds: store.write_status("demo", failed))
+    _, out, _ = ask("runs", "show", "demo", "--follow")
+    assert out.splitlines()[1:] == [
+        "Waiting for its turn. The queue is paused; go on with: python -m fer queue resume",
+        "failed",
+        "The disk is full.",
+        "Go on with: python -m fer runs resume demo",
+    ]
+
+
+@pytest.mark.parametrize("words", [("show", "demo"), ("log", "demo")])
+def test_ctrl_c_ends_the_watching_and_not_the_run(ask, training, monkeypatch, words):
+    going = training()
+    next(going)
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fer.cli.sleep", interrupted)
+    code, _, err = ask("runs", *words, "--follow")
+    assert (code, err) == (0, "demo is no longer watched; nothing else has changed.\n")
+    assert RunStore().get("demo").state == "running"
+
+
+def test_a_log_is_printed_and_followed_and_steers_no_terminal(ask, training, store):
+    training()
+    lines = "".join(f"epoch {epoch} [2J\n" for epoch in (1, 2, 3))
+    code, out, err = ask("runs", "log", "demo")
+    assert (code, out, err) == (2, "", "Run 'demo' has no log yet: it waits. Add --follow to see it from the start.\n")
+    assert ask("runs", "log", "demo", "--follow") == (0, lines, "")
+    assert ask("runs", "log", "demo") == (0, lines, "")
+    (store.root / "demo" / "train.log").unlink()
+    code, out, err = ask("runs", "log", "demo", "--follow")
+    assert (code, out) == (2, "")
+    assert err.startswith("Run 'demo' has no log: there is no file ")
+
+
+def test_lines_and_a_document_are_not_printed_at_once(ask, finished_run):
+    code, out, err = ask("runs", "show", "done", "--follow", "--json")
+    assert (code, out) == (2, "")
+    assert err == "--follow prints lines as they come, --json one document. Leave one of them out.\n"
+
+
+def test_what_is_queued_names_the_command_that_watches_it(ask, make_run, store, tiny, monkeypatch):
+    monkeypatch.setattr(jobs, "ensure_worker", lambda _store: None)
+    watch = "watch it with: python -m fer runs show demo --follow"
+    assert watch in ask("train", "--dataset", "tiny", "--queue", "--run-id", "demo")[1]
+    ask("runs", "stop", "demo")
+    assert watch in ask("runs", "resume", "demo", "--queue")[1]
 
 
 # Predict
@@ -430,13 +645,41 @@ def test_data_show_and_list(ask, ask_json, tiny):
         assert line in out
 
 
-def test_an_import_can_be_used_by_its_name(ask_json, tmp_path):
+@pytest.fixture
+def faces(tmp_path) -> Path:
+    """A folder of 28 pictures in Kaggle's layout."""
     images = draw_blobs().images
     for number, name in enumerate(CLASSES * 4):
         folder = tmp_path / "faces" / ("train" if number < 14 else "val") / name
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[number]).save(folder / f"{number}.png")
-    found = ask_json("data", "import", str(tmp_path / "faces"), "--name", "mine")
+    return tmp_path / "faces"
+
+
+def test_another_data_set_is_replaced_only_where_that_is_asked_for(ask, tiny, faces):
+    code, out, err = ask("data", "import", str(faces), "--name", "tiny")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("There is another data set 'tiny' already, from an unknown source")
+    assert f"(fingerprint {tiny.fingerprint[:8]}; this one has " in err
+    assert err.endswith("Add --replace to put this one in its place, or choose another --name.\n")
+    assert dataset.load("tiny").fingerprint == tiny.fingerprint
+    code, out, _ = ask("data", "import", str(faces), "--name", "tiny", "--replace")
+    assert code == 0 and "in place of the one that was there" in out
+    assert len(dataset.load("tiny")) == 28
+
+
+def test_the_same_pictures_again_and_a_damaged_file_need_no_word(ask, faces):
+    words = ("data", "import", str(faces), "--name", "mine")
+    assert ask(*words)[0] == 0
+    code, out, _ = ask(*words)
+    assert code == 0 and "in place of" not in out
+    dataset.dataset_path("mine").write_bytes(b"no data set")
+    assert ask(*words)[0] == 0
+    assert len(dataset.load("mine")) == 28
+
+
+def test_an_import_can_be_used_by_its_name(ask_json, faces):
+    found = ask_json("data", "import", str(faces), "--name", "mine")
     assert found["name"] == "mine"
     assert [e["name"] for e in ask_json("data", "list")] == ["mine", "sample"]
 

@@ -70,10 +70,12 @@ def queued(store, tiny, monkeypatch):
     """`queued()`: a run that waits for the cluster."""
     monkeypatch.setattr(cluster, "check", lambda _where: None)
 
-    def make(run_id: str = "a", **changes):
-        return jobs.create_run(
-            store, tiny_config(**changes), recipe="baseline", run_id=run_id, on_ray=Ask(WHERE, memory_gib=1)
-        )
+    def make(run_id: str = "a", ask: Ask | None = None, **changes):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jobs, "ensure_worker", lambda _store: None)
+            plan = [("baseline", tiny_config(**changes))]
+            (run,) = jobs.submit(store, plan, ask or Ask(WHERE, memory_gib=1), run_id=run_id)
+        return run
 
     return make
 
@@ -151,7 +153,7 @@ def test_without_ray_it_says_how_to_install_it_and_nothing_is_queued(store, tiny
     monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setenv("FER_RAY_ADDRESS", WHERE)
     assert main(["train", "--dataset", "tiny", "--on", "ray"]) == 2
-    assert "pip install -r requirements-ray.txt" in capsys.readouterr().err
+    assert "Install it with: python -m pip install -r requirements-ray.txt" in capsys.readouterr().err
     assert store.ids() == []
 
 
@@ -206,9 +208,8 @@ def test_a_run_is_handed_over_once_as_the_command_of_a_worker(store, queued, wat
     assert environment["FER_RAY_JOB"] == run.on_ray["job"] in ray.submitted
 
 
-def test_a_run_that_asks_for_a_gpu_keeps_what_ray_gives_it(store, tiny, watch, ray, monkeypatch):
-    monkeypatch.setattr(cluster, "check", lambda _where: None)
-    jobs.create_run(store, tiny_config(), recipe=None, run_id="a", on_ray=Ask(WHERE, gpus=0.5))
+def test_a_run_that_asks_for_a_gpu_keeps_what_ray_gives_it(queued, watch, ray):
+    queued(ask=Ask(WHERE, gpus=0.5))
     watch.look()
     ((_command, environment, _id),) = ray.submitted.values()
     assert "CUDA_VISIBLE_DEVICES" not in environment

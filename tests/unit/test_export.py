@@ -6,11 +6,13 @@ import csv
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
 from fer import export as exporting
+from fer.cli import main
 from fer.config import flatten
 from fer.errors import RunError
 from fer.export import export, harmless
@@ -46,7 +48,9 @@ def test_a_package_that_is_missing_is_named_before_anything_is_written(
     store, finished_run, tmp_path, monkeypatch, kind
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(RunError, match=rf"needs the package '{kind}'.*pip install -r requirements-export\.txt"):
+    with pytest.raises(
+        RunError, match=rf"needs the package '{kind}'.*: python -m pip install -r requirements-export\.txt"
+    ):
         export(store, ["done"], kind, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -78,6 +82,29 @@ def test_mlflow_is_told_when_a_run_ended(store, finished_run, make_run, tmp_path
     export(store, ["done", "waits"], "mlflow", tmp_path / "ml")
     ends = [call.kwargs["end_time"] for call in client.set_terminated.call_args_list]
     assert ends == [int(1000 * finished_run.status["finished"]), None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("tensorboard", "tensorboard --logdir 'my runs'"),
+        ("mlflow", "mlflow ui --backend-store-uri 'sqlite:///my runs/mlflow.db'"),
+    ],
+)
+def test_the_command_that_shows_an_export_is_printed(store, finished_run, tmp_path, monkeypatch, capsys, kind, shown):
+    monkeypatch.setattr(exporting, "require", lambda _kind: None)
+    monkeypatch.setattr(exporting, f"to_{kind}", lambda _runs, out: [out / "x"])
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", "export", "done", "--to", kind, "--out", "my runs"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"wrote {Path('my runs', 'x')}", f"look at it with: {shown}"]
+    assert exporting.viewer("mlflow", tmp_path) == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_a_file_that_any_program_opens_needs_no_command(store, finished_run, tmp_path, capsys):
+    assert main(["runs", "export", "done", "--to", "csv", "--out", str(tmp_path / "out")]) == 0
+    assert "look at it" not in capsys.readouterr().out
+    assert main(["runs", "export", "--help"]) == 0
+    assert "Default: fer-export.zip or fer-export, in the current folder." in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

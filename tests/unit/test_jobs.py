@@ -26,7 +26,7 @@ from fer.errors import ConfigError, DataError, RunError
 from fer.files import PROJECT_ROOT
 from fer.jobs import WORKER_LOCK, command_line, create_run, grid, queue, seeds, submit, work, worker_alive
 from fer.recipes import get_recipe
-from fer.runs import RunStore, hold
+from fer.runs import Run, RunStore, hold
 from tests.conftest import tiny_config
 
 # Configs for many runs
@@ -90,6 +90,51 @@ def test_the_command_line_can_be_pasted_whatever_a_path_is_called():
 
 def test_the_command_line_without_a_queue_trains_in_the_foreground():
     assert command_line("cosine", {}, queued=False) == "python -m fer train --recipe cosine"
+
+
+TRANSFER = {"model.name": "resnet18", "model.pretrained": True, "train.freeze_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "axes"),
+    [
+        ("step-decay", {"seed": 5, "train.epochs": 2}, {"seed": [5, 6, 7]}),
+        ("baseline", {"seed": 1}, {"seed": [4, 2, 9]}),
+        (None, {}, {"optim.lr": [0.001, 1e-05, 0.3]}),
+        ("baseline", {"optim.lr": 0.0005}, {"optim.lr": [0.01, 0.02], "model.name": ["grouped-conv", "baseline"]}),
+        ("baseline", {}, {"train.patience": [None, 3], "augment.flip": [True, False], "seed": [0, 1]}),
+        ("baseline", {}, {"data.name": ["tiny", "other"], "optim.lr": [0.1, 0.2]}),
+        ("strong", {}, {"schedule.name": ["constant", "step"], "schedule.gamma": [0.5, 0.9]}),
+        ("baseline", TRANSFER, {"model.name": ["resnet18", "resnet34"]}),
+        ("baseline", TRANSFER, {"model.weights": ["/a b/r$18.pth", "/c.pth"]}),
+    ],
+)
+def test_seeds_and_grids_are_one_command_that_makes_the_same_runs_as_one_submission(
+    tiny, monkeypatch, capsys, recipe, changes, axes
+):
+    dataset.save(dataclasses.replace(tiny, name="other"))
+    base = with_settings(get_recipe(recipe or "baseline").config(), {"data.name": "tiny", **changes})
+    plan = [(recipe, config) for config in grid(base, axes)]
+    (command,) = jobs.command_lines(plan)
+    submitted = []
+
+    def submit_(_store, configs, _on_ray):
+        submitted.append(configs)
+        return [Run("x", PROJECT_ROOT, "queued", None, {}, {}, ())]
+
+    monkeypatch.setattr(jobs, "submit", submit_)
+    assert main(shlex.split(command)[3:]) == 0, capsys.readouterr().err
+    assert submitted == [[(recipe or "baseline", config) for _, config in plan]]
+
+
+def test_what_no_grid_makes_is_a_command_a_run():
+    study = [(name, get_recipe(name).config()) for name in ("baseline", "step-decay")]
+    odd = [("baseline", with_settings(Config(), {"seed": s, "optim.lr": lr})) for s, lr in ((0, 0.1), (1, 0.2))]
+    comma = [("baseline", with_settings(Config(), {**TRANSFER, "model.weights": f"/a,{n}.pth"})) for n in (1, 2)]
+    for plan in (study, odd, comma):
+        commands = jobs.command_lines(plan)
+        assert len(commands) == 2 and all(command.endswith("--queue") for command in commands)
+    assert jobs.command_lines([]) == []
 
 
 # Queueing

@@ -49,7 +49,7 @@ def test_without_the_package_it_says_how_to_install_it_and_how_to_do_without(mon
     with pytest.raises(DataError) as caught:
         kaggle.fetch_kaggle()
     text = str(caught.value)
-    assert "pip install kagglehub" in text
+    assert "Run: python -m pip install kagglehub, then: " in text
     assert "python -m fer data import" in text
     assert kaggle.PAGE in text
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -26,11 +27,11 @@ from typer.exceptions import Abort, Exit, TyperException
 import fer
 from fer import access
 from fer.config import Config, flatten, parse_assignments, unused, with_settings
-from fer.errors import ConfigError, DataError, FerError
+from fer.errors import ConfigError, DataError, FerError, RunError
 from fer.experiments import duration, progress_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
-from fer.runs import ACTIVE, Run, RunStore, epoch_in_words, lost_ensembles, precision_of
+from fer.runs import ACTIVE, STATES, Run, RunStore, epoch_in_words, lost_ensembles, precision_of
 
 if TYPE_CHECKING:
     from fer.cluster import Ask
@@ -44,7 +45,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: import, list and show them.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(
-    help="Runs: list, show, stop, resume, rename, archive, delete.", no_args_is_help=True, rich_markup_mode=None
+    help="Runs: list, show, log, note, stop, resume, rename, archive, delete.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
@@ -523,22 +526,72 @@ def ensemble(
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
+_ORDERS: dict[str, Callable[[Run], Any]] = {
+    "created": lambda run: -run.created,
+    "name": lambda run: run.name.lower(),
+    "best": lambda run: -run.best["val_top1"] if run.best else 1.0,
+    "last": lambda run: -run.last["val_top1"] if run.last else 1.0,
+    "seconds": lambda run: run.epoch_seconds or math.inf,
+}
+
+
 @runs_app.command("list")
 def runs_list(
     archived: Annotated[bool, typer.Option("--archived", help="Show archived runs too.")] = False,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATE", help=f"Only runs in this state: {', '.join(STATES)}. Several: in one of them."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Only runs with this tag. Several: with all of them.")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RECIPE", help="Only runs of this recipe, custom or ensemble. Several: of one of them."),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(_ORDERS),
+            help="created: the newest first; best and last: the highest val top-1 first; seconds: the quickest epoch first.",
+        ),
+    ] = "created",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many, after sorting.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the runs, newest first."""
+    if sort not in _ORDERS:
+        raise ConfigError(f"Runs cannot be sorted by {sort!r}. Allowed: {', '.join(_ORDERS)}.")
+    for wanted in state or []:
+        if wanted not in STATES:
+            raise ConfigError(f"There is no state {wanted!r}. Allowed: {', '.join(STATES)}.")
     runs = RunStore().runs(archived=archived)
+    for wanted in set(recipe or []) - {"custom", "ensemble", *(r.recipe for r in runs)}:
+        get_recipe(wanted)  # says which there are
+    found = [
+        r
+        for r in runs
+        if (not state or r.state in state)
+        and (not recipe or r.recipe in recipe)
+        and set(tag or []) <= set(r.notes.tags)
+    ]
+    found = sorted(found, key=_ORDERS[sort])[:limit]
     if as_json:
-        _print_json([_run_json(r) for r in runs])
+        _print_json([_run_json(r) for r in found])
         return
     if not runs:
         print("No runs yet. Train one with: python -m fer train --recipe baseline")
         return
-    _print_table(
-        ["run", "state", "data", "epochs", "best val top-1", "last val top-1", "s/epoch"], [_row(r) for r in runs]
-    )
+    if not found:
+        print(
+            f"None of the {len(runs)} runs fits.{'' if archived else ' Archived ones are left out without --archived.'}"
+        )
+        return
+    header = ["run", "state", "data", "epochs", "best val top-1", "last val top-1", "s/epoch"]
+    rows = [_row(r) for r in found]
+    if any(r.notes.tags for r in found):
+        header, rows = [*header, "tags"], [[*row, ", ".join(r.notes.tags)] for r, row in zip(found, rows, strict=True)]
+    _print_table(header, rows)
 
 
 @runs_app.command("show")
@@ -554,8 +607,8 @@ def runs_show(run: RunArg, follow: FollowOption = False, as_json: JsonOption = F
     print(
         f"{found.name}: {found.state}, recipe {found.recipe}, data {found.data_name}{' (synthetic)' if found.synthetic else ''}"
     )
-    for problem in found.problems:
-        print(f"  damaged: {problem}")
+    for line in (*(f"damaged: {problem}" for problem in found.problems), *_noted(found)):
+        print(f"  {line}")
     if found.on_ray:
         print(f"  launched{_where(found)}, job {found.on_ray['job']}")
         if said := found.on_ray.get("said"):
@@ -652,7 +705,7 @@ def _no_log(run: Run) -> str:
 
 
 def _harmless(text: str) -> str:
-    """A log's text without what would steer a terminal: it may have been imported."""
+    """Lines of text without what would steer a terminal: they may have been imported."""
     return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
@@ -749,6 +802,55 @@ def runs_archive(
     """Take a run out of the usual view; nothing is lost."""
     changed = RunStore().annotate(run, archived=not undo)
     _say(as_json, _run_json(changed), f"{run} is {'back in view' if undo else 'archived'}")
+
+
+@runs_app.command("note")
+def runs_note(
+    run: RunArg,
+    name: Annotated[str | None, typer.Option(help="The name to show; '' takes it away.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Add a tag; may be given several times.")] = None,
+    untag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Take a tag away; may be given several times.")
+    ] = None,
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="The note; '' takes it away.")] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Keep it at the top of the Runs page.")] = None,
+    archive: Annotated[
+        bool | None, typer.Option("--archive/--unarchive", help="Take it out of the usual view; nothing is lost.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what is noted of a run: name, tags, note, pinned, archived. Without an option, say it."""
+    store = RunStore()
+    found = store.get(run)
+    given = {"name": name, "note": note, "pinned": pin, "archived": archive}
+    changes: dict[str, Any] = {what: value for what, value in given.items() if value is not None}
+    before, gone = found.notes.tags, _tags(untag)
+    for each in gone:
+        if each not in before:
+            raise RunError(f"Run '{run}' has no tag '{each}'. Its tags: {', '.join(before) or 'none'}.")
+    if tag or untag:
+        changes["tags"] = [t for t in dict.fromkeys((*before, *_tags(tag))) if t not in gone]
+    if changes:
+        found = store.annotate(run, **changes)
+    shown = run if found.name == run else f"{run}, shown as '{found.name}'"
+    _say(as_json, _run_json(found), "\n  ".join([shown, *(_noted(found) or ["nothing is noted"])]))
+
+
+def _tags(given: list[str] | None) -> list[str]:
+    """As on the pages, a comma separates two."""
+    return [tag.strip() for text in given or [] for tag in text.split(",") if tag.strip()]
+
+
+def _noted(run: Run) -> list[str]:
+    """What people said of a run besides its name, a line each."""
+    notes = run.notes
+    said = {
+        "pinned": notes.pinned,
+        "archived": notes.archived,
+        f"tags: {', '.join(notes.tags)}": notes.tags,
+        f"note: {_harmless(notes.note)}": notes.note,
+    }
+    return [line for line, is_so in said.items() if is_so]
 
 
 @runs_app.command("delete")
@@ -1219,6 +1321,9 @@ def _run_json(run: Run, *, full: bool = False) -> dict[str, Any]:
         "best": dict(run.best) if run.best else None,
         "last": dict(run.last) if run.last else None,
         "epoch_seconds": run.epoch_seconds,
+        "tags": list(run.notes.tags),
+        "note": run.notes.note,
+        "pinned": run.notes.pinned,
         "archived": run.notes.archived,
         "problems": list(run.problems),
     }

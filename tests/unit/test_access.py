@@ -44,6 +44,7 @@ COMMANDS = [
     ["runs", "resume", "done"],
     ["runs", "rename", "done", "x"],
     ["runs", "archive", "done"],
+    ["runs", "note", "done", "--pin"],
     ["runs", "delete", "done", "--yes"],
     ["runs", "trash", "restore", "gone"],
     ["runs", "trash", "empty", "--yes"],

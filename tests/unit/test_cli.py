@@ -28,6 +28,7 @@ from fer.runs import RunStore, hold
 from fer.schedules import lr_at
 from fer.train import fit
 from tests.conftest import TINY, draw_blobs
+from tests.made_runs import write_run
 
 SETTINGS = [word for path, value in TINY.items() if path != "data.name" for word in ("--set", f"{path}={value}")]
 
@@ -101,6 +102,13 @@ def picture(tmp_path) -> str:
         ("runs delete done", "Add --yes"),
         ("runs rename done " + "x" * 81, "A name has at most 80 characters; this one has 81."),
         ("runs archive gone", "There is no run 'gone'"),
+        ("runs note gone", "There is no run 'gone'"),
+        ("runs note done --untag a", "Run 'done' has no tag 'a'. Its tags: none."),
+        ("runs note done --tag " + "x" * 41, "A tag has at most 40 characters; this one has 41."),
+        ("runs list --state done", "There is no state 'done'. Allowed: queued, running"),
+        ("runs list --recipe step-decy", "Did you mean 'step-decay'?"),
+        ("runs list --sort size", "Runs cannot be sorted by 'size'. Allowed: created, name, best, last, seconds."),
+        ("runs list --limit 0", "Invalid value for '--limit'"),
         ("evaluate", "Missing argument 'RUN'"),
         ("evaluate gone", "There is no run 'gone'"),
         ("evaluate done --split all", "There is no split 'all'. Allowed: train, val, test."),
@@ -270,7 +278,7 @@ def test_rename_archive_and_delete(ask, ask_json, finished_run, store):
 
 def test_a_shipped_run_is_neither_renamed_nor_deleted(ask, finished_run, store):
     write_json_atomic(store.root / "shipped.json", ["done"])
-    for words in (["rename", "done", "x"], ["delete", "done", "--yes"]):
+    for words in (["rename", "done", "x"], ["note", "done", "--tag", "x"], ["delete", "done", "--yes"]):
         code, _, err = ask("runs", *words)
         assert code == 2
         assert "came with the project" in err
@@ -300,6 +308,59 @@ def test_deleting_a_member_names_the_ensembles_that_lose_it(ask, store, monkeypa
 def test_an_empty_store_says_what_to_do(ask, ask_json, store):
     assert "python -m fer train" in ask("runs", "list")[1]
     assert ask_json("runs", "list") == []
+
+
+@pytest.fixture
+def four(store) -> None:
+    """Four runs, the newest last; the first is archived."""
+    write_run(store, "old", [{"val_top1": 0.9}], created=1e9)
+    write_run(store, "apple", [{"val_top1": 0.5, "epoch_seconds": 3.0}], created=2e9, notes={"tags": ["good", "cnn"]})
+    write_run(store, "pear", [{"val_top1": 0.6}, {"val_top1": 0.4}], created=3e9, recipe="cosine", state="stopped")
+    write_run(store, "fig", [], created=4e9, state="failed", notes={"tags": ["good"], "name": "Zebra"})
+    store.annotate("old", archived=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        ("", ["fig", "pear", "apple"]),
+        ("--archived --limit 2 --sort best", ["old", "pear"]),
+        ("--state stopped --state failed", ["fig", "pear"]),
+        ("--tag good", ["fig", "apple"]),
+        ("--tag good --tag cnn", ["apple"]),
+        ("--recipe cosine", ["pear"]),
+        ("--recipe cosine --recipe ensemble --state failed", []),
+        ("--sort name", ["apple", "pear", "fig"]),
+        ("--sort best", ["pear", "apple", "fig"]),
+        ("--sort last", ["apple", "pear", "fig"]),
+        ("--sort seconds", ["apple", "pear", "fig"]),
+        ("--sort created --limit 1", ["fig"]),
+    ],
+)
+def test_the_list_is_filtered_and_sorted(ask_json, four, words, ids):
+    assert [r["id"] for r in ask_json("runs", "list", *words.split())] == ids
+
+
+def test_a_list_shows_tags_and_says_that_nothing_fits(ask, four):
+    lines = ask("runs", "list")[1].splitlines()
+    assert lines[0].endswith("tags") and lines[-1].endswith("good, cnn")
+    assert "tags" not in ask("runs", "list", "--recipe", "cosine")[1]
+    nothing = ask("runs", "list", "--state", "lost")[1]
+    assert nothing == "None of the 3 runs fits. Archived ones are left out without --archived.\n"
+
+
+def test_a_run_is_noted_and_the_notes_are_shown(ask, ask_json, four, store):
+    assert ask("runs", "note", "pear")[1] == "pear\n  nothing is noted\n"
+    words = ["--name", "Pear", "--tag", "b, a", "--tag", "b", "--note", "two\x1b[2J\nlines", "--pin"]
+    code, out, _ = ask("runs", "note", "pear", *words)
+    assert (code, out) == (0, "pear, shown as 'Pear'\n  pinned\n  tags: b, a\n  note: two [2J\nlines\n")
+    assert ask("runs", "show", "pear")[1].splitlines()[1:3] == ["  pinned", "  tags: b, a"]
+    changed = ask_json("runs", "note", "pear", "--untag", "b", "--tag", "c", "--unpin", "--archive", "--name", "")
+    assert {what: changed[what] for what in ("name", "tags", "pinned", "archived")} == {
+        "name": "pear", "tags": ["a", "c"], "pinned": False, "archived": True,
+    }  # fmt: skip
+    assert changed["note"] == "two\x1b[2J\nlines"
+    assert ask_json("runs", "note", "pear", "--unarchive", "--note", "")["note"] == store.get("pear").notes.note == ""
 
 
 def test_a_damaged_run_says_so_in_the_list(ask, finished_run):

@@ -35,7 +35,13 @@ def edit(store: RunStore, run: Run) -> None:
         sure = st.checkbox("Delete, with all its files; it can be brought back from the trash", key=f"sure-{run.id}")
         if sure and (lost := lost_ensembles(run.id, store.runs(archived=True))):
             st.warning(plain(lost), icon=":material/groups:")
-        _button(run, "Delete", ":material/delete:", lambda: store.delete(run.id), disabled=not sure)
+        _button(run, "Delete", ":material/delete:", lambda: _delete(store, run.id), disabled=not sure)
+
+
+def _delete(store: RunStore, run_id: str) -> None:
+    """Delete it, and take it out of the address, which would ask for it in vain."""
+    store.delete(run_id)
+    st.query_params["run"] = [i for i in st.query_params.get_all("run") if i != run_id]
 
 
 def _fields(store: RunStore, run: Run) -> None:

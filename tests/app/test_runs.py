@@ -203,6 +203,7 @@ def test_delete_asks_first(open_page, add_run) -> None:
     button(at, "Delete").click().run()
     assert not at.exception
     assert RunStore().ids() == []
+    assert "may have been deleted" not in said(at)
 
 
 def test_deleting_a_member_names_the_ensemble_that_loses_it(open_page, add_run) -> None:
@@ -218,6 +219,7 @@ def test_deleting_a_member_names_the_ensemble_that_loses_it(open_page, add_run) 
     button(at, "Delete").click().run()
     assert not at.exception
     assert "c" not in RunStore().ids()
+    assert "may have been deleted" not in said(at)
 
 
 def test_another_run_chosen_by_hand_is_shown_and_stays(open_page, add_run) -> None:

@@ -41,7 +41,8 @@ def pick_dataset(names: Sequence[str]) -> str:
         index=list(names).index(wanted),
         format_func=lambda n: f"{n} (built in, synthetic)" if n == SAMPLE else n,
     )
-    st.query_params["dataset"] = chosen
+    if chosen != st.query_params.get("dataset"):
+        st.query_params["dataset"] = chosen
     return chosen
 
 

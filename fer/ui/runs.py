@@ -150,8 +150,10 @@ def pick(runs: Sequence[Run], everything: Sequence[Run]) -> str | None:
 
 
 def _choose(run_id: str) -> None:
-    """Let this be the run whose details are shown."""
-    st.session_state[_SHOWN] = st.query_params["run"] = run_id
+    """Let this be the run whose details are shown. Each writing to the address is a step of the browser's history, so only a change is."""
+    st.session_state[_SHOWN] = run_id
+    if st.query_params.get("run") != run_id:
+        st.query_params["run"] = run_id
 
 
 def live_details(store: RunStore, run_id: str) -> None:

@@ -51,5 +51,6 @@ def test_a_link_on_a_page_opens_its_run_after_others_were_looked_at(server: Serv
     link.click()
     expect(page.get_by_role("heading", name=run_id, exact=True)).to_be_visible()
     page.go_back()
+    expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", name="step-decay", exact=True)).to_be_visible()

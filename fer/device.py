@@ -79,7 +79,8 @@ def keep_freed_memory() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, or a GPU's, ran out."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "MPS backend out of memory")  # by a CPU and by Apple's GPU, in a RuntimeError
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 def has_cpu_bf16() -> bool:

@@ -64,7 +64,15 @@ class Greedy(nn.Module):
         return images.mean(dim=3)[:, 0, :7]
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        MemoryError(),
+    ],
+    ids=["cuda", "mps", "cpu"],
+)
 def test_where_memory_runs_out_fewer_pictures_at_a_time_give_the_same(error):
     images, preprocess = torch.from_numpy(draw_blobs().images[:70]), Preprocess.for_channels("grey")
     greedy = Greedy(20, error)

@@ -110,6 +110,13 @@ def test_shipped_figures_are_those_of_the_store(shipped: list[Run]) -> None:
         assert not views or f"{100 * views['top1']:.2f} with ten views" in row
 
 
+def test_the_study_s_four_were_trained_by_one_version_on_one_processor_so_that_they_compare(shipped: list[Run]) -> None:
+    four = [r for r in shipped if r.recipe in STUDY and not r.id.startswith("ablation-")]
+    assert len(four) == 12
+    assert len({tuple(r.status[k] for k in ("git_commit", "device_name", "precision", "threads")) for r in four}) == 1
+    assert {(r.config.train.epochs, r.data_name) for r in four if r.config} == {(25, "fer2013")}
+
+
 def test_the_shipped_ensembles_figures_are_those_of_the_store(shipped: list[Run]) -> None:
     (ensemble,) = [r for r in shipped if r.members]
     text = " ".join(README.split())

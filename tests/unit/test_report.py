@@ -353,13 +353,6 @@ def test_what_ran_where_has_a_row_for_each_machine_of_a_group(store: RunStore) -
     assert "0 Xeon 1 fp32 2.15" in text and "1, 2 EPYC 2 fp32 2.15" in text and "3 EPYC 2 bf16 2.15" in text
 
 
-def test_the_shipped_seeds_say_on_which_processor_they_were_trained() -> None:
-    store = RunStore(PROJECT_ROOT / "checkpoints")
-    of = compare([store.get(f"baseline{s}") for s in ("", "-s1", "-s2")])
-    text = as_markdown(of)
-    assert "seeds 0; Intel(R) Xeon(R) Processor, 1 threads" in text and "seeds 1, 2; AMD EPYC, 1 threads" in text
-
-
 def test_a_report_leaves_what_it_read_as_it_was(store: RunStore) -> None:
     run = write_run(store, "a", CURVE, model=MODEL)
     as_html(compare([run]))

@@ -17,7 +17,7 @@ from fer.errors import DataError, FerError
 from fer.recipes import RECIPES
 from fer.ui.augmented import augmented_batch
 from fer.ui.frame import plain
-from fer.ui.parts import table
+from fer.ui.parts import keep_in_address, table
 
 _FACES_A_CLASS = 12
 _SCALE = 2
@@ -41,8 +41,7 @@ def pick_dataset(names: Sequence[str]) -> str:
         index=list(names).index(wanted),
         format_func=lambda n: f"{n} (built in, synthetic)" if n == SAMPLE else n,
     )
-    if chosen != st.query_params.get("dataset"):
-        st.query_params["dataset"] = chosen
+    keep_in_address("dataset", chosen)
     return chosen
 
 

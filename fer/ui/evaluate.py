@@ -31,7 +31,7 @@ from fer.plots.evaluation import (
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, remembered, shown
-from fer.ui.parts import chart, csv_button, data_notes, percent, pick_run, run_label, table
+from fer.ui.parts import chart, csv_button, data_notes, keep_in_address, percent, pick_run, run_label, table
 from fer.verdicts import SavedLogits, read_logits, verdicts
 
 _FRESH = "evaluate-reports"  # reports of this session, for a store that cannot be written
@@ -99,9 +99,9 @@ def _second(first: Run, others: Sequence[Run]) -> Run | None:
         key="pick-with",
         help="A second run on the same pictures: what it gets right where the first does not, and the other way round.",
     )
-    if chosen and chosen != wanted:
-        st.query_params["with"] = chosen
-    elif not chosen and wanted in by_id:
+    if chosen:
+        keep_in_address("with", chosen)
+    elif wanted in by_id:
         st.query_params.pop("with")
     return by_id.get(chosen) if chosen else None
 
@@ -364,8 +364,7 @@ def _cell_pictures(run: Run, report: Mapping[str, Any], choice: Choice) -> None:
     if not chosen:
         st.query_params.pop("cell", None)
         return
-    if chosen != st.query_params.get("cell"):
-        st.query_params["cell"] = chosen
+    keep_in_address("cell", chosen)
     saved = _saved_logits(run, choice)
     if saved:
         _gallery(in_cell(saved, *cells[chosen]), saved, run, report, choice, key="cell")

@@ -41,7 +41,9 @@ def edit(store: RunStore, run: Run) -> None:
 def _delete(store: RunStore, run_id: str) -> None:
     """Delete it, and take it out of the address, which would ask for it in vain."""
     store.delete(run_id)
-    st.query_params["run"] = [i for i in st.query_params.get_all("run") if i != run_id]
+    asked = st.query_params.get_all("run")
+    if run_id in asked:
+        st.query_params["run"] = [i for i in asked if i != run_id]
 
 
 def _fields(store: RunStore, run: Run) -> None:

@@ -177,6 +177,12 @@ def csv_button(
     )
 
 
+def keep_in_address(key: str, value: str) -> None:
+    """Let the address say this. Each writing is a step of the browser's history, so only a change is written."""
+    if value != st.query_params.get(key):
+        st.query_params[key] = value
+
+
 def pick_run(
     label: str, runs: list[Run], *, key: str = "run", default: str | None = None, help: str | None = None
 ) -> Run | None:
@@ -195,6 +201,5 @@ def pick_run(
     chosen = st.selectbox(
         label, ids, index=index, format_func=lambda i: run_label(by_id[i]), key=f"pick-{key}", help=help
     )
-    if chosen != st.query_params.get(key):
-        st.query_params[key] = chosen
+    keep_in_address(key, chosen)
     return by_id[chosen]

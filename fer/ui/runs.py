@@ -20,6 +20,7 @@ from fer.ui.loaders import cluster_problem, remembered, run_key, shown
 from fer.ui.parts import (
     chart,
     data_notes,
+    keep_in_address,
     own_changes,
     percent,
     recipe_title,
@@ -150,10 +151,9 @@ def pick(runs: Sequence[Run], everything: Sequence[Run]) -> str | None:
 
 
 def _choose(run_id: str) -> None:
-    """Let this be the run whose details are shown. Each writing to the address is a step of the browser's history, so only a change is."""
+    """Let this be the run whose details are shown."""
     st.session_state[_SHOWN] = run_id
-    if st.query_params.get("run") != run_id:
-        st.query_params["run"] = run_id
+    keep_in_address("run", run_id)
 
 
 def live_details(store: RunStore, run_id: str) -> None:

@@ -807,7 +807,7 @@ def runs_archive(
     undo: Annotated[bool, typer.Option("--undo", help="Bring it back into view.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a run out of the usual view; nothing is lost."""
+    """Take a run out of the usual view; nothing is lost. Not while it waits or trains."""
     changed = RunStore().annotate(run, archived=not undo)
     _say(as_json, _run_json(changed), f"{run} is {'back in view' if undo else 'archived'}")
 

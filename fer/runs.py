@@ -729,7 +729,8 @@ class RunStore:
         return self.get(run_id).state
 
     def requeue(self, run_id: str, *, reserved: bool = False, **more: Any) -> Run:
-        """Put a stopped, failed or lost run back into the queue; it goes on where its last save left it.
+        """Put a stopped, failed or lost run back into the queue; it goes on where its last save left it. An archived one comes
+        back into view, since nobody would see it train.
 
         reserved: the caller trains it itself; a worker leaves it alone. more: further facts for its status.
         Raises RunError for any other state.
@@ -743,6 +744,8 @@ class RunStore:
             passed = ("turn", "worker", "adoptions", "adopted_epoch", "ray", "imported")
             kept = {k: v for k, v in run.status.items() if k not in passed}
             queued = {"state": "queued", "queued": time.time(), "error": None, "reserved": reserved, **more}
+            if run.notes.archived:
+                write_json_atomic(run.path / "notes.json", {"schema": SCHEMA, **run.notes.__dict__, "archived": False})
             self.write_status(run_id, {**kept, **queued})
         return self.get(run_id)
 
@@ -770,9 +773,14 @@ class RunStore:
     def annotate(self, run_id: str, **changes: Any) -> Run:
         """Change the notes: name, tags, note, pinned, archived. A shipped run can be pinned and archived only.
 
-        Raises RunError for text that is too long and for what a shipped run does not allow.
+        Raises RunError for text that is too long and for what a shipped run does not allow, RunBusy where a run that waits or
+        trains is archived.
         """
         run = self.get(run_id)
+        if changes.get("archived") and not run.notes.archived and run.state in ACTIVE:
+            raise RunBusy(
+                f"Run '{run_id}' is {run.state}, and out of view nobody would see it train. Stop it first, or wait until it ends."
+            )
         if run.shipped and set(changes) - {"pinned", "archived"}:
             raise RunError(f"Run '{run_id}' came with the project: it can be archived from view, not renamed.")
         notes = {**run.notes.__dict__, **changes}

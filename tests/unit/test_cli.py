@@ -290,6 +290,7 @@ def test_deleting_a_member_names_the_ensembles_that_lose_it(ask, store, monkeypa
         store.create(Config(), recipe="baseline", data={}, run_id=run_id)
     store.create(Config(), recipe=None, data={}, run_id="both", kind="ensemble", members=["a", "b"])
     store.create(Config(), recipe=None, data={}, run_id="all", kind="ensemble", members=["a", "b", "c"])
+    store.write_status("all", {"state": "finished"})
     store.annotate("all", name="All three", archived=True)
     asked = []
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)

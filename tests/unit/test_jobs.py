@@ -23,7 +23,7 @@ from fer.cli import main
 from fer.config import Config, differing, parse_assignments, with_settings
 from fer.data import dataset
 from fer.errors import ConfigError, DataError, RunError
-from fer.files import PROJECT_ROOT
+from fer.files import PROJECT_ROOT, write_json_atomic
 from fer.jobs import WORKER_LOCK, command_line, create_run, grid, queue, seeds, submit, work, worker_alive
 from fer.recipes import get_recipe
 from fer.runs import Run, RunStore, hold
@@ -162,8 +162,11 @@ def test_the_queue_is_in_the_order_of_queueing_and_leaves_out_what_is_not_its_ow
         make_run(run_id)
     make_run("mine", reserved=True)
     make_run("archived")
-    store.annotate("archived", archived=True)
+    write_json_atomic(
+        store.folder("archived") / "notes.json", {"schema": 1, "archived": True}
+    )  # as an earlier version allowed
     store.request_stop("a")
+    assert store.get("archived").notes.archived
     assert [r.id for r in queue(store)] == ["c", "b", "archived"]
     store.requeue("a")
     assert [r.id for r in queue(store)] == ["c", "b", "archived", "a"]

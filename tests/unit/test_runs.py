@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import pytest
 
 from fer import runs
 from fer.config import Config, with_settings
-from fer.errors import RunBroken, RunError
+from fer.errors import RunBroken, RunBusy, RunError
 from fer.files import PROJECT_ROOT, write_json_atomic
 from fer.runs import Run, RunStore, by_merit, check_run_id, hold, is_locked
 
@@ -143,6 +144,7 @@ def test_runs_are_listed_newest_first_and_archived_ones_on_request(store, monkey
     for moment, run_id in ((100.0, "old"), (300.0, "new"), (200.0, "middle")):
         monkeypatch.setattr(time, "time", lambda moment=moment: moment)
         new(store, run_id)
+    set_state(store, "middle", "stopped")
     store.annotate("middle", archived=True)
     assert [r.id for r in store.runs()] == ["new", "old"]
     assert [r.id for r in store.runs(archived=True)] == ["new", "middle", "old"]
@@ -721,6 +723,30 @@ def test_notes_that_are_too_long_are_refused(store, changes):
     with pytest.raises(RunError, match="at most"):
         store.annotate("a", **changes)
     assert not (store.root / "a" / "notes.json").exists()
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "stopping"])
+def test_what_waits_or_trains_stays_in_view(store, state):
+    new(store)
+    with hold(store.root / "a" / "run.lock") if state != "queued" else contextlib.nullcontext():
+        set_state(store, "a", "running" if state == "stopping" else state)
+        if state == "stopping":
+            (store.root / "a" / "stop").touch()
+        assert store.get("a").state == state
+        with pytest.raises(RunBusy, match=f"'a' is {state}.*Stop it first"):
+            store.annotate("a", archived=True, note="kept?")
+        assert store.annotate("a", archived=False, note="seen").notes.note == "seen"
+    assert [r.id for r in store.runs()] == ["a"]
+
+
+def test_an_archived_run_that_goes_on_comes_back_into_view(store):
+    new(store)
+    set_state(store, "a", "stopped")
+    store.annotate("a", archived=True, tags=["kept"])
+    assert store.runs() == []
+    run = store.requeue("a")
+    assert (run.state, run.notes.archived, run.notes.tags) == ("queued", False, ("kept",))
+    assert [r.id for r in store.runs()] == ["a"]
 
 
 # Shipped runs

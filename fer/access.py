@@ -1,4 +1,4 @@
-"""Who may change what: a dashboard and a command line that only look, and visitors who may only look.
+"""Who may change what: a dashboard and a command line that only look, visitors who may only look, and how much each may launch.
 
 Everything that changes a store or starts a process asks here first, in the core, so that no page and no command can forget it.
 """
@@ -7,10 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fer.errors import NotAllowed
 
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who acts in this thread.
+
+    address: theirs, in small letters; '' at a command line, and where nobody logs in. runs_each: how many runs of theirs may
+    wait or train at once; None: any number.
+    """
+
+    address: str = ""
+    runs_each: int | None = None
+
+
 _GATES: list[Callable[[], str]] = []
+_ASKED: list[Callable[[], Visitor]] = [Visitor]  # the last one is asked
 
 
 def read_only() -> bool:
@@ -22,6 +37,16 @@ def add_gate(reason: Callable[[], str]) -> None:
     """Ask this too from now on; it says why whoever acts in this thread may change nothing, or ''."""
     _GATES[:] = [g for g in _GATES if (g.__module__, g.__qualname__) != (reason.__module__, reason.__qualname__)]
     _GATES.append(reason)
+
+
+def add_visitor(who: Callable[[], Visitor]) -> None:
+    """Ask this from now on who acts in a thread."""
+    _ASKED[:] = [Visitor, who]
+
+
+def visitor() -> Visitor:
+    """Who acts in this thread."""
+    return _ASKED[-1]()
 
 
 def why_not() -> str:

@@ -617,6 +617,8 @@ def runs_show(run: RunArg, follow: FollowOption = False, as_json: JsonOption = F
     )
     for line in (*(f"damaged: {problem}" for problem in found.problems), *_noted(found)):
         print(f"  {line}")
+    if found.launched_by:
+        print(f"  launched by {_harmless(found.launched_by)}")
     if found.on_ray:
         print(f"  launched{_where(found)}, job {found.on_ray['job']}")
         if said := found.on_ray.get("said"):
@@ -1333,6 +1335,7 @@ def _run_json(run: Run, *, full: bool = False) -> dict[str, Any]:
         "note": run.notes.note,
         "pinned": run.notes.pinned,
         "archived": run.notes.archived,
+        "launched_by": run.launched_by or None,
         "problems": list(run.problems),
     }
     if full:

@@ -91,6 +91,7 @@ def submit(
     at one of them, those before it are taken back.
     """
     access.require("queueing runs")
+    _check_share(store, len(configs))
     max_runs()  # a number that is not allowed would end every worker
     places = _places([config for _, config in configs], on_ray)
     for model in dict.fromkeys(config.model for _, config in configs):
@@ -140,6 +141,19 @@ def stop(store: RunStore, run_id: str) -> str:
         with contextlib.suppress(RunError):  # it was asked, and nearly every run does stop
             ensure_worker(store)
     return state
+
+
+def _check_share(store: RunStore, more: int) -> None:
+    """Raises RunError where so many more runs that wait or train are more than whoever acts here may have at once."""
+    who = access.visitor()
+    if who.runs_each is None:
+        return
+    active = sum(r.state in ACTIVE and r.launched_by == who.address for r in store.runs(archived=True))
+    if active + more > who.runs_each:
+        raise RunError(
+            f"{active} of your runs wait or train and {more} more would make {active + more}; everybody may have {who.runs_each} at "
+            "once here. Launch fewer, or wait until some have ended."
+        )
 
 
 def _places(configs: Sequence[Config], on_ray: cluster.Ask | None) -> list[dict[str, Any]]:
@@ -199,6 +213,7 @@ def resume(store: RunStore, run_id: str, *, here: bool = False) -> Run:
 
     It goes on where it was: on its Ray cluster, which must answer now, or with `here` on this machine.
     """
+    _check_share(store, 1)
     max_runs()  # a number that is not allowed would end every worker
     ray = None if here else cluster.again(store.get(run_id))
     if ray:

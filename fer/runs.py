@@ -217,6 +217,12 @@ class Run:
         return found if isinstance(found, str) else None
 
     @property
+    def launched_by(self) -> str:
+        """The address of whoever launched it; '' where nobody had to log in for that."""
+        found = self.record.get("launched_by")
+        return found if isinstance(found, str) else ""
+
+    @property
     def state_in_words(self) -> str:
         """The state, and that something of the folder is damaged where it is: 'finished, damaged'."""
         return f"{self.state}, damaged" if self.problems and self.state != "broken" else self.state
@@ -642,6 +648,8 @@ class RunStore:
             record["members"] = list(members)
         if submission:
             record["submission"] = submission
+        if by := access.visitor().address:
+            record["launched_by"] = by
         record["config"] = config.model_dump(mode="json")
         with self._writing():
             self.root.mkdir(parents=True, exist_ok=True)

@@ -4,15 +4,14 @@ import streamlit as st
 
 from fer.ui import runs as parts
 from fer.ui.frame import frame
-from fer.ui.loaders import shown
 from fer.ui.parts import empty
 
 with frame("runs") as (store, everything):
     parts.serve_queue(store, everything)
-    archived = parts.archive_switch(everything)
-    runs = parts.ordered(shown(everything, archived=archived))
+    wanted = parts.switches(everything)
+    runs = parts.ordered(wanted(everything))
     if runs:
-        parts.live_table(store, runs, archived)
+        parts.live_table(store, runs, wanted)
     if chosen := parts.pick(runs, everything):
         parts.live_details(store, chosen)
     else:

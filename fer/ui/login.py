@@ -5,9 +5,11 @@ With an `[auth]` section in the secrets every page shows a login and nothing els
     [fer]
     may_look = ["@example.org"]
     may_launch = ["ana@example.org"]
+    runs_each = 4
 
 only who has an address at example.org may look, and Ana alone may change and start things. Without a list nobody who is logged in
-is kept from it; who may launch may look. docs/class.md shows the whole file.
+is kept from it; who may launch may look, and with `runs_each` nobody has more runs than that which wait or train. docs/class.md
+shows the whole file.
 A secrets file that cannot be read may have asked for a login, so it lets nobody in.
 """
 
@@ -20,13 +22,16 @@ from typing import Any, NoReturn
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from fer.access import add_gate
+from fer.access import Visitor, add_gate, add_visitor
 
 _UNREADABLE = (
     "the secrets file of this FER Lab cannot be read, so nobody can log in; its server's log says where it is wrong."
 )
 
 _NO_LOGIN = "the secrets file of this FER Lab lists who may look or launch, but has no [auth] section to log in with; docs/class.md shows it."
+_NO_ADDRESS = (
+    "your provider vouches for no address of yours, and runs_each counts by address; ask whoever runs this FER Lab."
+)
 _NOT_LISTED = "your address is not among those that may {} this FER Lab; ask whoever runs it."
 
 
@@ -80,9 +85,19 @@ def why_not() -> str:
         return "nobody is logged in."
     if not _may_look(secrets):
         return _NOT_LISTED.format("look at")
-    if _is_listed(secrets, "may_launch") is not False:
-        return ""
-    return _NOT_LISTED.format("launch on")
+    if _is_listed(secrets, "may_launch") is False:
+        return _NOT_LISTED.format("launch on")
+    each = secrets.get("fer", {}).get("runs_each")
+    if each is not None and (isinstance(each, bool) or not isinstance(each, int) or each < 1):
+        return f"the secrets of this FER Lab say runs_each = {each!r}, and only a whole number from 1 is allowed; ask whoever runs it."
+    return _NO_ADDRESS if each is not None and not address() else ""
+
+
+def visitor() -> Visitor:
+    """Who has opened the page that runs in this thread; nobody where it is no page or no login is asked for."""
+    if get_script_run_ctx(suppress_warning=True) is None or not required():
+        return Visitor()
+    return Visitor(address(), (_secrets() or {}).get("fer", {}).get("runs_each"))
 
 
 def _refuse(why: str) -> NoReturn:
@@ -112,3 +127,4 @@ def _secrets() -> Mapping[str, Any] | None:
 
 
 add_gate(why_not)
+add_visitor(visitor)

@@ -33,6 +33,7 @@ from fer.ui.parts import (
 _EVERY_SECONDS = 2.0  # between two looks while something trains
 _IDLE_SECONDS = 10.0  # and while nothing does: a run may be started elsewhere
 _SHOWN = "shown-run"
+Wanted = Callable[[Sequence[Run]], list[Run]]
 _ORDER = {"running": 0, "stopping": 0, "queued": 1}
 
 
@@ -65,23 +66,33 @@ def serve_queue(store: RunStore, runs: Sequence[Run]) -> None:
             st.caption(f":material/info: Queued runs are not served from here. {plain(str(error))}")
 
 
-def archive_switch(runs: Sequence[Run]) -> bool:
-    """Whether archived runs are shown; the switch appears only where there are any."""
+def switches(runs: Sequence[Run]) -> Wanted:
+    """Which runs are shown: archived ones, only one's own. Each switch appears only where it would change something."""
     n = sum(r.notes.archived for r in runs)
-    return bool(n) and st.toggle(f"Show {n} archived", key="archived", value=st.query_params.get("archived") == "1")
+    archived = bool(n) and st.toggle(f"Show {n} archived", key="archived", value=st.query_params.get("archived") == "1")
+    me = access.visitor().address
+    launched = {r.launched_by for r in runs}
+    mine = (
+        me in launched
+        and len(launched) > 1
+        and st.toggle(
+            "Only mine", key="mine", value=st.query_params.get("mine") == "1", help="Those that you launched yourself."
+        )
+    )
+    return lambda found: [r for r in shown(found, archived=archived) if not mine or r.launched_by == me]
 
 
-def live_table(store: RunStore, runs: Sequence[Run], archived: bool) -> None:
+def live_table(store: RunStore, runs: Sequence[Run], wanted: Wanted) -> None:
     """What trains or waits as a table that moves, and all other runs as one that is drawn when a run changes its state.
 
-    runs: as the page has listed them.
+    runs: as the page has listed them; wanted: which of the store's are shown.
     """
     every = _EVERY_SECONDS if any(r.state in ACTIVE for r in runs) else _IDLE_SECONDS
     listed = [runs]  # for the page's own turn; the timer's turns list the store themselves
 
     @st.fragment(run_every=every)
     def live() -> None:
-        runs = listed.pop() if listed else ordered(shown(store.runs(archived=True), archived=archived))
+        runs = listed.pop() if listed else ordered(wanted(store.runs(archived=True)))
         _rerun_on_change("table", [(r.id, r.state, r.name) for r in runs])
         active = [r for r in runs if r.state in ACTIVE]
         if active:
@@ -107,8 +118,9 @@ def live_table(store: RunStore, runs: Sequence[Run], archived: bool) -> None:
 def _table(runs: Sequence[Run], what: str) -> None:
     # A selection is a row's number: a table of other rows, and the table after a choice, begin without one.
     key = f"runs-{what}-{st.session_state.get('choices', 0)}-{hash(tuple(r.id for r in runs))}"
+    has_launchers = any(r.launched_by for r in runs)
     event = table(
-        [_row(r) for r in runs],
+        [_row(r) | ({"by": r.launched_by} if has_launchers else {}) for r in runs],
         height=min(38 + 36 * len(runs), 320),
         column_config=_COLUMNS,
         on_select="rerun",
@@ -198,6 +210,8 @@ def _head(run: Run) -> None:
             st.badge("synthetic data", icon=":material/draw:", color="gray")
     if run.state in ACTIVE:
         st.progress(run.progress, text=progress_in_words(run))
+    if run.launched_by:
+        st.caption(f":material/person: Launched by {plain(run.launched_by)}")
     if run.on_ray:
         _on_ray(run.on_ray)
     if run.status.get("error"):
@@ -458,6 +472,7 @@ _COLUMNS = {
     "data": st.column_config.TextColumn("Data"),
     "seed": st.column_config.NumberColumn("Seed"),
     "created": st.column_config.TextColumn("Created"),
+    "by": st.column_config.TextColumn("Launched by"),
 }
 _EPOCH_COLUMNS = {
     "epoch": st.column_config.NumberColumn("Epoch"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +53,13 @@ def log_in(monkeypatch):
     """`log_in("a@b.c")`: secrets with `[auth]`, and this address logged in; None: nobody is."""
 
     def log(
-        address: str | None, may_launch: list[str] | None = None, may_look: list[str] | None = None, **more: object
+        address: str | None,
+        may_launch: list[str] | None = None,
+        may_look: list[str] | None = None,
+        runs_each: object = None,
+        **more: object,
     ) -> None:
-        lists = {"may_launch": may_launch, "may_look": may_look}
+        lists = {"may_launch": may_launch, "may_look": may_look, "runs_each": runs_each}
         secrets = {"auth": AUTH, "fer": {name: listed for name, listed in lists.items() if listed is not None}}
         monkeypatch.setattr("fer.ui.login._secrets", lambda: secrets)
         monkeypatch.setattr(st, "user", User(is_logged_in=address is not None, email=address, **more))
@@ -173,6 +178,64 @@ def test_an_address_that_was_not_verified_counts_for_nothing(open_page, a_store,
 def test_without_a_list_everybody_who_is_logged_in_may(open_page, a_store, log_in) -> None:
     log_in("eve@example.org")
     assert "Resume" in [b.label for b in open_page("runs", run="mine").button]
+
+
+def test_who_launched_a_run_is_shown_and_ones_own_can_be_seen_alone(open_page, a_store, log_in) -> None:
+    log_in("ana@example.org")
+    at = open_page("runs", run="mine")
+    assert "Launched by" not in said(at)
+    assert not at.toggle  # nobody's runs are told apart yet
+    for run_id in ("mine", "waiting"):
+        path = RunStore().folder(run_id) / "config.json"
+        by = {"mine": "ana@example.org", "waiting": "eve_*x*@example.org"}[run_id]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "launched_by": by}))
+    at = open_page("runs", run="waiting")
+    assert "Launched by eve_*x*@example.org" in said(at).replace("\u2060", "")
+    assert set(at.dataframe[1].value["by"]) == {"ana@example.org", ""}
+    (only,) = at.toggle
+    assert only.label == "Only mine"
+    only.set_value(True).run()
+    assert not at.exception
+    assert [list(d.value["run"]) for d in at.dataframe if "run" in d.value] == [["mine"]]
+    log_in("ben@example.org")
+    assert not open_page("runs", run="mine").toggle
+
+
+def launch(at) -> list[str]:
+    next(b for b in at.button if b.label.startswith("Launch 1 run")).click().run()
+    assert not at.exception
+    return [e.value.replace("\\", "") for e in at.error]
+
+
+def test_a_launch_beyond_ones_share_is_refused_with_the_reason(open_page, log_in) -> None:
+    log_in("ana@example.org", runs_each=1)
+    at = open_page("train", recipe="baseline")
+    assert launch(at) == []
+    (run,) = RunStore().runs()
+    assert run.launched_by == "ana@example.org"
+    at = open_page("train", recipe="baseline")
+    assert [e[:24] for e in launch(at)] == ["1 of your runs wait or t"]
+    log_in("ben@example.org", runs_each=1)
+    assert launch(open_page("train", recipe="baseline")) == []
+
+
+@pytest.mark.parametrize("each", [0, -1, 1.5, "many", True])
+def test_a_share_that_is_no_number_launches_nothing_and_says_so(open_page, log_in, each) -> None:
+    log_in("ana@example.org", runs_each=each)
+    for page in ("runs", "train"):
+        at = open_page(page)
+        assert not at.exception
+        assert f"The secrets of this FER Lab say runs_each = {each!r}, and only a whole" in " ".join(
+            c.value for c in at.sidebar.caption
+        ).replace("\\", "")
+        assert not [b for b in at.button if b.label.startswith("Launch")]
+
+
+def test_a_share_needs_an_address_to_count_by(open_page, a_store, log_in) -> None:
+    log_in("ana@example.org", runs_each=2, email_verified=False)
+    at = open_page("runs", run="mine")
+    assert [b.label for b in at.button] == ["Log out"]
+    assert "runs_each counts by address" in " ".join(c.value for c in at.sidebar.caption).replace("\\", "")
 
 
 def test_the_core_refuses_a_button_that_was_drawn_before_the_right_was_taken(open_page, a_store, log_in) -> None:

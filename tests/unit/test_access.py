@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fer import access, jobs
 from fer.cli import main
 from fer.config import Config
 from fer.data import dataset
-from fer.errors import NotAllowed
+from fer.errors import NotAllowed, RunError
 from fer.files import write_bytes_atomic
 from fer.runs import RunStore, hold
 from fer.train import fit
@@ -183,6 +184,52 @@ def test_a_gate_is_asked_too(monkeypatch):
     access.add_gate(lambda: "you may only look.")
     with pytest.raises(NotAllowed, match="^Launching is refused: you may only look"):
         access.require("launching")
+
+
+@pytest.fixture
+def ana(monkeypatch):
+    """Ana acts in every thread, and may have three runs that wait or train."""
+    monkeypatch.setattr(access, "_ASKED", [access.Visitor])
+    access.add_visitor(lambda: access.Visitor("ana@school.example", runs_each=3))
+    monkeypatch.setattr(jobs, "ensure_worker", lambda _store: None)
+
+
+def test_who_launched_a_run_stands_in_its_record(store, ana, capsys, monkeypatch):
+    (run,) = jobs.submit(store, [("baseline", Config())])
+    assert run.launched_by == "ana@school.example"
+    assert main(["runs", "show", run.id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["launched_by"] == "ana@school.example"
+    assert main(["runs", "show", run.id]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "  launched by ana@school.example"
+    monkeypatch.setattr(access, "_ASKED", [access.Visitor])
+    other = store.create(Config(), recipe=None, data={})
+    assert other.launched_by == ""
+    assert "launched_by" not in other.record
+
+
+def test_nobody_has_more_runs_at_once_than_their_share(store, ana):
+    store.create(Config(), recipe=None, data={}, run_id="mine")
+    with pytest.raises(
+        RunError, match="^1 of your runs wait or train and 3 more would make 4; everybody may have 3 at"
+    ):
+        jobs.submit(store, [("baseline", Config())] * 3)
+    assert store.ids() == ["mine"]
+    assert len(jobs.submit(store, [("baseline", Config())] * 2)) == 2
+    store.write_status("mine", {"state": "stopped"})
+    (new,) = jobs.submit(store, [("baseline", Config())])
+    with pytest.raises(RunError, match="^3 of your runs"):
+        jobs.resume(store, "mine")
+    assert store.get("mine").state == "stopped"
+    store.write_status(new.id, {"state": "finished"})
+    assert jobs.resume(store, "mine").state == "queued"
+
+
+def test_what_others_wait_for_takes_nothing_of_ones_share(store, ana, monkeypatch):
+    jobs.submit(store, [("baseline", Config())] * 3)
+    monkeypatch.setattr(access, "_ASKED", [lambda: access.Visitor("ben@school.example", runs_each=3)])
+    assert len(jobs.submit(store, [("baseline", Config())] * 3)) == 3
+    monkeypatch.setattr(access, "_ASKED", [access.Visitor])
+    assert len(jobs.submit(store, [("baseline", Config())] * 9)) == 9
 
 
 def test_no_server_is_offered_to_the_network_unasked():

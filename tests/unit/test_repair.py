@@ -190,6 +190,7 @@ def look_at_everything(store: RunStore) -> Run:
         "seconds_left",
         "changes",
         "submission",
+        "launched_by",
         "has_weights",
         "has_reports",
         "model",

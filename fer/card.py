@@ -104,10 +104,23 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
     twice = _known(report, "duplicates", "in_train", ",")
     if twice != "not known":
         said.append(f"{twice} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
+    if others := _others_weights(run):
+        said.append(others)
     if run.start_note:
         said.append(_plain(run.start_note))
     said.append(labels_note(run))
     return " ".join(said)
+
+
+def _others_weights(run: Run) -> str:
+    """The sentence about weights that came from outside of the store, those of torchvision or of a file; '' where none did."""
+    first = run.status.get("first_weights")
+    if not run.config or not isinstance(first, Mapping) or first.get("run"):
+        return ""
+    file = f"`{_plain(str(first.get('file')))}` (sha256 `{_plain(str(first.get('sha256'))[:12])}`)"
+    if run.config.model.weights:
+        return f"Before that its backbone learned from other pictures, whoever trained the weights in {file}; which, is not known here."
+    return f"Before that its backbone learned from the photos of ImageNet: it began from torchvision's {file}."
 
 
 def _training(run: Run) -> str:

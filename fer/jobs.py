@@ -264,8 +264,8 @@ def seconds_known(runs: Iterable[Run], configs: Sequence[Config]) -> float | Non
     size and device settings; None where one of them has no such run."""
     known: dict[Any, list[float]] = {}
     for run in runs:
-        if run.config and run.epoch_seconds and not run.members:
-            known.setdefault(_pace(run.config), []).append(run.epoch_seconds)
+        if run.config and run.whole_epoch_seconds and not run.members:
+            known.setdefault(_pace(run.config), []).append(run.whole_epoch_seconds)
     total = 0.0
     for config in configs:
         if _pace(config) not in known:
@@ -277,7 +277,8 @@ def seconds_known(runs: Iterable[Run], configs: Sequence[Config]) -> float | Non
 def _pace(config: Config) -> tuple[Any, ...]:
     """What the seconds of an epoch depend on."""
     model = config.model.model_copy(update={"pretrained": False, "weights": None, "from_run": None})
-    return config.data, model, config.augment, config.train.batch_size, config.optim.name, config.runtime
+    is_frozen = config.frozen_epochs == config.train.epochs
+    return config.data, model, config.augment, config.train.batch_size, config.optim.name, config.runtime, is_frozen
 
 
 def queue(store: RunStore) -> list[Run]:

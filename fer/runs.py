@@ -285,6 +285,15 @@ class Run:
         return statistics.median(row["epoch_seconds"] for row in self.metrics) if self.metrics else None
 
     @property
+    def whole_epoch_seconds(self) -> float | None:
+        """Median seconds of the epochs in which all learns that learns at all: those after frozen ones, where any follow."""
+        if not self.config:
+            return None
+        frozen = self.config.frozen_epochs if self.config.frozen_epochs < self.config.train.epochs else 0
+        seconds = [row["epoch_seconds"] for row in self.metrics[frozen:]]
+        return statistics.median(seconds) if seconds else None
+
+    @property
     def progress(self) -> float:
         """The share of all steps that is done, 0 to 1."""
         if self.state == "finished":
@@ -298,10 +307,9 @@ class Run:
         """Estimated seconds to the end at the speed so far; None where nothing was measured or nothing runs."""
         if self.state != "running" or not self.config:  # one that stops ends within a step
             return None
-        frozen = self.config.train.freeze_epochs  # these are quicker than those that are left
-        if whole := [row["epoch_seconds"] for row in self.metrics[frozen:]]:
-            return (1 - self.progress) * self.epochs * statistics.median(whole)
-        if frozen:
+        if seconds := self.whole_epoch_seconds:
+            return (1 - self.progress) * self.epochs * seconds
+        if 0 < self.config.frozen_epochs < self.config.train.epochs:  # these are quicker than those that are left
             return None
         speed, steps = self.status.get("images_per_sec"), self.status.get("steps_per_epoch", 0)
         pictures = steps * self.config.train.batch_size * self.epochs

@@ -18,7 +18,8 @@ def lr_at(config: Config, step: int, steps_per_epoch: int, val_losses: Sequence[
     """The learning rate of one optimizer step.
 
     step: counted from 0 over the whole run; val_losses: of the epochs that ended before it, for `plateau` only.
-    Step and exponential decay change once an epoch, plateau after an epoch, the others at every step.
+    Step and exponential decay change once an epoch, plateau after an epoch that began after the warm-up, the others at
+    every step.
     """
     schedule, base_lr = config.schedule, config.optim.lr
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
@@ -27,7 +28,8 @@ def lr_at(config: Config, step: int, steps_per_epoch: int, val_losses: Sequence[
         return base_lr * (step + 1) / (warmup_steps + 1)
     # 2. after it, the schedule runs over the steps that are left, counted from 0
     total = max(1, config.train.epochs * steps_per_epoch - warmup_steps)
-    return base_lr * _factor(schedule, step - warmup_steps, total, steps_per_epoch, val_losses)
+    judged = val_losses[math.ceil(warmup_steps / steps_per_epoch) :]
+    return base_lr * _factor(schedule, step - warmup_steps, total, steps_per_epoch, judged)
 
 
 def plateau_cuts(val_losses: Sequence[float], patience: int) -> int:

@@ -15,8 +15,8 @@ _SHIFT = 3  # pixels, where whole pictures are moved
 
 
 def views(images: torch.Tensor, crop: int | None = None) -> list[torch.Tensor]:
-    """The ten views of each of (N, H, W) uint8 images: each (N, crop, crop), or (N, H, W) where crop is None."""
-    if crop is None:
+    """The ten views of each of (N, H, W) uint8 images: each (N, crop, crop), or (N, H, W) where crop is None or leaves nothing out."""
+    if crop is None or crop >= images.shape[1]:
         padded = functional.pad(images[:, None].float(), (_SHIFT,) * 4, mode="replicate")[:, 0].to(images.dtype)
         side_y, side_x, images = images.shape[1], images.shape[2], padded
     else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fer.config import ModelConfig
+from fer.config import ModelConfig, used
 from fer.errors import ConfigError
 from fer.models.compact import compact
 from fer.models.families import residual, vgg
@@ -75,6 +75,25 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
             f"The network '{config.name}' cannot take model.channels={config.channels}. Allowed: {', '.join(entry.channels)}."
         )
     return entry.build(config, CHANNELS[config.channels], num_classes)
+
+
+def describe(config: ModelConfig) -> str:
+    """The network of this config in a line or two: the table's, and what the config changes of that."""
+    values = {f"model.{key}": value for key, value in config}
+    plain = ModelConfig(name=config.name)
+    words = {
+        "width": f"{config.width:g} times the channels and hidden units",
+        "depth": f"{config.depth} {'blocks' if config.name == 'residual' else 'convolutions'} at each size",
+        "hidden_layers": f"{config.hidden_layers or 'no'} hidden linear layer{'s' * (config.hidden_layers > 1)}",
+        "batch_norm": "batch norm after each convolution",
+        "channels": "grey pictures",
+    }
+    changed = [
+        said
+        for key, said in words.items()
+        if getattr(config, key) != getattr(plain, key) and used(f"model.{key}", values)
+    ]
+    return MODELS[config.name].description + (f" Here with {', '.join(changed)}." if changed else "")
 
 
 def num_params(model: nn.Module) -> int:

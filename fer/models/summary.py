@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fer.config import TRANSFER, ModelConfig
-from fer.models import MODELS, build_model, example_input, num_params
+from fer.models import MODELS, build_model, describe, example_input, num_params
 from fer.models.compact import Residual
 from fer.models.families import ResidualBlock
 from fer.models.inputs import seen_side
@@ -39,7 +39,7 @@ def summarise(config: ModelConfig, num_classes: int = 7) -> dict[str, Any]:
     layers = [{**layer, "stage": stage_of[layer["name"]]} if layer["name"] in stage_of else layer for layer in layers]
     return {
         "name": config.name,
-        "description": MODELS[config.name].description,
+        "description": describe(config),
         "input_shape": list(image.shape[1:]),
         "seen_side": seen_side(model, image.shape[-1]),
         "num_params": num_params(model),

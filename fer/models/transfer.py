@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fer.config import ModelConfig
 from fer.errors import CheckpointError
-from fer.pretrained import check_weights, first_weights, not_fetched
+from fer.pretrained import check_weights, first_weights, kept_path, not_fetched
 from fer.runs import RunStore
 
 _SHOWN = 3  # names of an error
@@ -192,6 +192,11 @@ def load_weights(model: nn.Module, tensors: Mapping[str, torch.Tensor], network:
     ]
     if said:
         raise CheckpointError(f"The weights in {source} do not fit {network}: {'; '.join(said)}.")
+    if odd := [n for n, t in given.items() if not torch.isfinite(t).all()]:
+        raise CheckpointError(
+            f"The weights in {source} hold values that are no finite numbers, in {odd[0]}{f' and {len(odd) - 1} more tensors' * (len(odd) > 1)}, "
+            "as after a training that diverged. Set model.weights to another file, or begin from another run."
+        )
     model.load_state_dict(given, strict=False)
 
 
@@ -213,4 +218,8 @@ def _fetch(network: str) -> Mapping[str, torch.Tensor]:
     try:
         return published.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
     except Exception as error:  # no network, no room, or not the file that was published
+        if (path := kept_path(network)).exists():  # it is put there whole and checked, so it was changed since
+            raise CheckpointError(
+                f"torchvision's file {path} is damaged. Delete it, so that it is fetched anew, or set model.weights to another."
+            ) from error
         raise not_fetched(network, getattr(error, "reason", None) or error) from error

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fer.card import DRAWN, LABELS, MUST_NOT, UNKNOWN_LABELS, model_card
+from fer.config import with_settings
 from fer.ensembles import create_ensemble
 from fer.errors import RunError
 from fer.evaluate import evaluate_run
@@ -46,6 +47,24 @@ def test_a_card_says_from_which_run_it_began(finished_run, store, make_run):
     make_run("more", model__from_run="done", train__epochs=1)
     text = model_card(fit(store, "more"))
     assert "It began from the best weights of `done`, whose training is not in these minutes." in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model.weights": "/x/mob_*.pth"}, r"whoever trained the weights in `mob\_\*.pth` (sha256 `0123456789ab`)"),
+        ({"model.pretrained": True}, r"the photos of ImageNet: it began from torchvision's `mob\_\*.pth`"),
+    ],
+)
+def test_a_card_says_what_a_backbone_knew_before(finished_run, settings, says):
+    first = {"file": "mob_*.pth", "sha256": "0123456789abcdef" * 4}
+    config = with_settings(finished_run.config, {"model.name": "resnet18", **settings})
+    begun = dataclasses.replace(finished_run, config=config, status={**finished_run.status, "first_weights": first})
+    learned = model_card(begun).partition("## What it learned from")[2].partition("\n## ")[0]
+    assert says in learned
+    assert "Before that" not in model_card(finished_run)
+    of_a_run = dataclasses.replace(begun, status={**begun.status, "first_weights": {"run": "x", **first}})
+    assert "Before that" not in model_card(of_a_run)
 
 
 def test_labels_are_those_of_the_data_that_it_learned_from(finished_run):

@@ -28,6 +28,7 @@ from fer.jobs import WORKER_LOCK, command_line, create_run, grid, queue, seeds, 
 from fer.recipes import get_recipe
 from fer.runs import Run, RunStore, hold
 from tests.conftest import tiny_config
+from tests.made_runs import write_run
 
 # Configs for many runs
 
@@ -461,6 +462,19 @@ def test_the_time_of_a_submission_follows_from_runs_of_its_kind(store, make_run,
     assert jobs.seconds_known([finished_run], [*configs, tiny_config(train__batch_size=7)]) is None
     assert jobs.seconds_known([finished_run], [with_settings(c, {"model.from_run": "done"}) for c in configs]) == known
     assert jobs.seconds_known([], configs) is None
+
+
+def test_the_time_of_frozen_epochs_is_not_that_of_others(store):
+    some, alone = (
+        write_run(
+            store, run_id, [{"epoch_seconds": s} for s in seconds],
+            model__name="resnet18", model__pretrained=True, train__freeze_epochs=frozen,
+        )
+        for run_id, frozen, seconds in (("some", 2, [5.0, 5.0, 60.0]), ("alone", 3, [5.0, 5.0, 5.0]))
+    )  # fmt: skip
+    assert jobs.seconds_known([some, alone], [some.config]) == 3 * 60.0
+    assert jobs.seconds_known([some, alone], [alone.config]) == 3 * 5.0
+    assert jobs.seconds_known([some], [alone.config]) is None
 
 
 def test_an_ensemble_s_one_row_says_nothing_of_an_epoch_s_time(finished_run):

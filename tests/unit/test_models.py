@@ -126,6 +126,23 @@ def test_the_baseline_is_the_studys_layer_by_layer():
     assert [row[2] for row in table if row[0] == "MaxPool2d"] == [[32, 22, 22], [64, 9, 9], [128, 2, 2]]
 
 
+def test_a_network_is_described_as_it_is():
+    plain = "The study's CNN: three 5x5 convolutions (32, 64, 128), three linear layers."
+    for settings, said in {
+        (): "",
+        (("hidden_layers", 0),): " Here with no hidden linear layer.",
+        (
+            ("hidden_layers", 1),
+            ("width", 0.5),
+        ): " Here with 0.5 times the channels and hidden units, 1 hidden linear layer.",
+        (("batch_norm", True), ("channels", "grey")): " Here with batch norm after each convolution, grey pictures.",
+        (("depth", 5), ("dropout", 0.5)): "",  # the first is not for it, the second no layer more
+    }.items():
+        assert summarise(ModelConfig(**dict(settings)))["description"] == plain + said
+    deeper = summarise(ModelConfig(name="residual", depth=3))["description"]
+    assert deeper == MODELS["residual"].description + " Here with 3 blocks at each size."
+
+
 def test_grouped_convolutions_have_three_groups():
     convs = [x["detail"] for x in summarise(ModelConfig(name="grouped-conv"))["layers"] if x["kind"] == "Conv2d"]
     assert convs == ["5x5, 3 to 33, 3 groups", "5x5, 33 to 66, 3 groups", "5x5, 66 to 132, 3 groups"]

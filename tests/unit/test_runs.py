@@ -584,6 +584,17 @@ def test_the_time_left_is_not_that_of_frozen_epochs_nor_of_a_run_that_stops(stor
         assert (store.get("a").state, store.get("a").seconds_left) == ("stopping", None)
 
 
+def test_a_run_whose_backbone_is_frozen_to_its_end_has_a_time_left(store):
+    config = with_settings(
+        Config(), {"model.name": "resnet18", "train.epochs": 4, "train.freeze_epochs": 9, "model.pretrained": True}
+    )
+    store.create(config, recipe=None, data={}, run_id="a")
+    store.append_metrics("a", row(1, epoch_seconds=20.0))
+    set_state(store, "a", "running", epoch=1, step=0, steps_per_epoch=10)
+    with hold(store.root / "a" / "run.lock"):
+        assert store.get("a").seconds_left == pytest.approx(3 * 20.0)
+
+
 @pytest.mark.parametrize("created", ["1e20", "1e400", "-1", "NaN", "9" * 400])
 def test_a_time_that_no_clock_says_is_damage(store, make_run, created):
     make_run("a")

@@ -129,6 +129,17 @@ def test_plateau_agrees_with_torch(losses, patience):
     same(ours(cfg, losses), rates)
 
 
+@pytest.mark.parametrize(("warm", "behind"), [(2, 2), (1.5, 2), (0.25, 1), (0, 0)])
+def test_plateau_judges_no_epoch_of_the_warm_up(warm, behind):
+    stalled, then = [2.0] * behind, [2.1, 2.1, 1.9, 1.9, 1.8, 1.8]
+    cfg = config(name="plateau", factor=0.5, patience=0, warmup_epochs=warm)
+    plain = config(name="plateau", factor=0.5, patience=0)
+    warm_up, rates = round(warm * STEPS), ours(cfg, [*stalled, *then])
+    assert rates[:warm_up] == pytest.approx([LR * (i + 1) / (warm_up + 1) for i in range(warm_up)])
+    assert rates[warm_up : behind * STEPS] == [LR] * (behind * STEPS - warm_up)
+    same(rates[behind * STEPS : (behind + 6) * STEPS], ours(plain, then)[: 6 * STEPS])
+
+
 def test_plateau_starts_at_the_base_rate_and_ignores_what_comes_later():
     assert plateau_cuts([], 2) == 0
     assert [plateau_cuts([1.0] * n, 2) for n in range(1, 11)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]

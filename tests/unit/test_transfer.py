@@ -25,7 +25,7 @@ from fer.models import build_model
 from fer.models.summary import networks, summarise
 from fer.models.transfer import BACKBONES, load_first_weights, load_weights, read_weights
 from fer.optim import build_optimizer
-from fer.pretrained import PUBLISHED
+from fer.pretrained import PUBLISHED, kept_path
 from fer.runs import RunStore
 from fer.train import Learner, Watcher, fit
 from tests.conftest import tiny_config
@@ -289,6 +289,34 @@ def test_a_network_that_goes_away_in_between_fails_the_run_with_the_same_words(o
     ):
         fit(store, "a")
     assert "cannot be fetched" in store.get("a").status["error"]
+
+
+def test_torchvisions_file_that_was_changed_is_named_and_nothing_is_fetched(
+    offline, store, tiny, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = kept_path("resnet18")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(range(256)) * 400)
+    assert main([*RECIPE, *ONE_EPOCH]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == (
+        f"torchvision's file {path} is damaged. Delete it, so that it is fetched anew, or set model.weights to another."
+    )
+    assert not any("weights_only" in line or "fetched here" in line for line in said)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value):
+    tensors = models.resnet18().state_dict()
+    tensors["layer2.0.conv1.weight"][0, 0, 0, 0] = value
+    tensors["layer3.0.conv1.weight"][0, 0, 0, 0] = value
+    path = tmp_path / "diverged.safetensors"
+    safetensors.torch.save_file(tensors, path)
+    with pytest.raises(
+        CheckpointError, match=r"in diverged.safetensors hold .*backbone.layer2.0.conv1.weight and 1 more"
+    ):
+        load_first_weights(fresh(), ModelConfig(name="resnet18", weights=str(path)), RunStore())
 
 
 def test_a_cost_is_told_without_the_weights(offline, tiny, tmp_path):

@@ -21,6 +21,12 @@ def test_windows_are_the_middle_and_the_corners_each_mirrored_too():
         assert torch.equal(mirrored, plain.flip(-1))
 
 
+def test_a_crop_that_leaves_nothing_out_is_none():
+    seen = views(IMAGES, 48)
+    assert len({v.numpy().tobytes() for v in seen}) == VIEWS
+    assert all(torch.equal(a, b) for a, b in zip(seen, views(IMAGES), strict=True))
+
+
 def test_without_a_crop_the_whole_picture_is_moved_and_its_edge_repeated():
     seen = views(IMAGES)
     assert len(seen) == VIEWS

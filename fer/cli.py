@@ -240,16 +240,37 @@ def worker() -> None:
 
 @app.command()
 def recipes(as_json: JsonOption = False) -> None:
-    """List the named configs and what each changes from the baseline."""
+    """List the named configs, what each changes from the baseline, and its best val top-1 in the runs that are here."""
+    from fer.data.dataset import PREFERRED
+    from fer.experiments import figures, recipe_results, result_in_words
+
+    runs = RunStore().runs(archived=True)
+    found = {name: result[0] for name in RECIPES if (result := recipe_results(name, runs, PREFERRED))}
     if as_json:
+        told = {name: (group, figures(group)) for name, group in found.items()}
         _print_json(
-            [{"name": r.name, "title": r.title, "summary": r.summary, "changes": r.changes} for r in RECIPES.values()]
-        )
+            [
+                {"name": r.name, "title": r.title, "summary": r.summary, "changes": r.changes, "result": {
+                    "dataset": told[r.name][0].runs[0].data_name, "n": told[r.name][0].n,
+                    "best_val_top1": told[r.name][1]["best_val_top1"], "std": told[r.name][1]["best_val_top1_std"],
+                    "runs": [run.id for run in told[r.name][0].runs],
+                } if r.name in told else None}
+                for r in RECIPES.values()
+            ]
+        )  # fmt: skip
         return
-    _print_table(
-        ["recipe", "changes from the baseline", "what it is"],
-        [[r.name, ", ".join(f"{k}={v}" for k, v in r.changes.items()) or "none", r.summary] for r in RECIPES.values()],
-    )
+    header = ["recipe", "best val top-1", "data", "changes from the baseline", "what it is"]
+    rows = [
+        [
+            r.name,
+            result_in_words(found[r.name]) if r.name in found else "-",
+            found[r.name].runs[0].data_name if r.name in found else "-",
+            ", ".join(f"{k}={v}" for k, v in r.changes.items()) or "none",
+            r.summary,
+        ]
+        for r in RECIPES.values()
+    ]
+    _print_table(header, rows)
 
 
 @app.command()

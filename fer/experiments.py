@@ -400,6 +400,31 @@ def leading(runs: Sequence[Run], most: int) -> list[Group]:
     return sorted(found, key=lambda g: -(best_top1(g) or 0.0))
 
 
+def recipe_results(recipe: str, runs: Sequence[Run], data: str | None = None) -> tuple[Group, Group | None] | None:
+    """What a recipe brought: its finished runs in which nothing else was changed, and the baseline's on the same pictures.
+
+    data: the name of the data set that is asked about; where the recipe has no such run on it, the one with the most seeds.
+    None where it has none at all; the second is None for the baseline itself and where that has none.
+    """
+    found = max(_as_named(recipe, runs), key=lambda g: (g.runs[0].data_name == data, g.n), default=None)
+    if found is None:
+        return None
+    baselines = _as_named("baseline", runs) if recipe != "baseline" else []
+    return found, next((g for g in baselines if g.data_key == found.data_key), None)
+
+
+def result_in_words(group: Group) -> str:
+    """'54.52 ± 0.61 % (3 seeds)': its best val top-1, the mean and standard deviation where it has several seeds."""
+    row = figures(group)
+    std = f" ± {100 * row['best_val_top1_std']:.2f}" if group.n > 1 else ""
+    return f"{100 * row['best_val_top1']:.2f}{std} % ({group.n} seed{'s' * (group.n > 1)})"
+
+
+def _as_named(recipe: str, runs: Sequence[Run]) -> list[Group]:
+    """The experiments of a recipe's finished runs in which nothing else was changed, one for each data set."""
+    return groups([r for r in runs if r.recipe == recipe and r.state == "finished" and r.best and not _changes(r)])
+
+
 def _group_labels(members: Sequence[tuple[Run, ...]]) -> list[str]:
     """The run's name for a group of one, else what the runs share; the first id behind it where two would be alike."""
     changes = [_changes(g[0]) for g in members]

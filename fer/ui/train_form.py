@@ -18,6 +18,7 @@ from fer.cluster import Ask
 from fer.config import SETTINGS, USED_WITH, Config, Setting, flatten, parse_assignments, used, with_settings
 from fer.data.dataset import SAMPLE, available, default_dataset, load_head
 from fer.errors import ConfigError, DataError, FerError
+from fer.experiments import recipe_results, result_in_words
 from fer.recipes import RECIPES, changes_from, get_recipe
 from fer.runs import ACTIVE, Run, RunStore
 from fer.ui.frame import plain
@@ -167,6 +168,7 @@ def settings_form(state: TrainState, runs: Sequence[Run]) -> Form:
     state.beginnings = _beginnings(state.values, runs)
     with st.container(border=True):
         _choose(state)
+        _measured(state, runs)
         for notice in state.notices:
             st.warning(plain(notice), icon=":material/warning:")
         _fields(state, FIRST)
@@ -285,6 +287,26 @@ def _choose(state: TrainState) -> None:
         help="What is prepared on the Data page, and the sample faces drawn by FER Lab.",
     )
     st.caption(plain(RECIPES[state.recipe].summary))
+
+
+def _measured(state: TrainState, runs: Sequence[Run]) -> None:
+    """What the recipe has brought in the runs that are here, beside the baseline."""
+    found = recipe_results(state.recipe, runs, state.values["data.name"])
+    if found is None:
+        return
+    group, baseline = found
+    against = f"; the baseline {result_in_words(baseline)}" if baseline else ""
+    epochs = group.runs[0].epochs
+    said = f"On {group.runs[0].data_name}, {epochs} epochs: best val top-1 **{result_in_words(group)}**{against}."
+    ids = [r.id for g in (group, baseline) if g for r in g.runs]
+    st.caption(said.replace(" %", "\u00a0%"))
+    st.page_link(
+        "pages/compare.py",
+        label="Compare with the baseline" if baseline else "See the curves",
+        icon=":material/stacked_line_chart:",
+        query_params=[("run", i) for i in ids],
+        help="On Compare: the curves and, against the baseline, whether the difference is more than chance.",
+    )
 
 
 def _recipe_chosen() -> None:

@@ -19,6 +19,7 @@ from fer.recipes import RECIPES, STUDY
 from fer.runs import RunStore, hold
 from fer.ui import launch, loaders, train_preview
 from tests.app.conftest import said
+from tests.made_runs import write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
@@ -202,6 +203,19 @@ def test_what_differs_from_the_recipe_is_listed_and_taken_back(page, store):
     _click(page, "Reset")
     assert page.number_input(key="set-train.epochs").value == 25
     assert "All settings as in the recipe" in _text(page)
+
+
+def test_a_recipe_says_what_it_brought_beside_the_baseline(store, tiny):
+    assert "best val top" not in _text(_open(recipe="dropout"))
+    for run_id, top, recipe in (("base", 0.5, "baseline"), ("drop", 0.6, "dropout")):
+        write_run(store, run_id, [{"val_top1": top}], recipe=recipe, train__epochs=25)
+    page = _open(recipe="dropout")
+    assert "On fer2013, 25 epochs: best val top-1 **60.00 % (1 seed)**; the baseline 50.00 % (1 seed)." in said(
+        page
+    ).replace("\u00a0", " ")
+    (link,) = [e.proto for e in page.get("page_link") if e.proto.label == "Compare with the baseline"]
+    assert (link.page, link.query_string) == ("compare", "run=drop&run=base")
+    assert "25 epochs: best val top-1 **50.00\u00a0% (1 seed)**." in said(_open(recipe="baseline"))
 
 
 def test_only_the_schedule_s_own_settings_are_shown(page, store):

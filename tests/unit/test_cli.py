@@ -690,6 +690,21 @@ def test_recipes_are_all_listed(ask, ask_json):
     assert len(ask("recipes")[1].splitlines()) == len(RECIPES) + 1
 
 
+def test_recipes_say_what_they_brought(ask, ask_json, store):
+    for seed, best in ((0, 0.54), (1, 0.56)):
+        write_run(
+            store, f"d{seed}", [{"val_top1": best}, {"val_top1": 0.1}], recipe="dropout", seed=seed, train__epochs=25
+        )
+    found = {r["name"]: r["result"] for r in ask_json("recipes")}
+    assert found["baseline"] is None
+    assert found["dropout"] == {
+        "dataset": "fer2013", "n": 2, "best_val_top1": pytest.approx(0.55), "std": pytest.approx(0.01414, abs=1e-5), "runs": ["d0", "d1"],
+    }  # fmt: skip
+    lines = {line.split()[0]: line for line in ask("recipes")[1].splitlines()}
+    assert "55.00 ± 1.41 % (2 seeds)  fer2013  model.dropout=0.5" in lines["dropout"]
+    assert lines["baseline"].split()[1:4] == ["-", "-", "none"]
+
+
 def test_cost_measures_or_only_counts(ask, ask_json, tiny):
     counted = ask_json("cost", "--no-measure", "--recipe", "grouped-conv")
     assert counted["model"]["num_params"] == 261_029

@@ -18,6 +18,8 @@ from fer.experiments import (
     groups,
     labels,
     leading,
+    recipe_results,
+    result_in_words,
     seeds_last,
     settings_notes,
     settings_rows,
@@ -288,3 +290,39 @@ def test_an_ensemble_shows_its_members_and_no_settings(store: RunStore) -> None:
     assert [row["run:both"] for row in (schedule, fraction)] == ["–", "–"]
     assert (schedule["setting"], schedule["run:cosine"]) == ("schedule.name", "cosine")
     assert [r["setting"] for r in settings_rows([both, other])] == ["members"]
+
+
+# What a recipe brought
+
+
+def test_a_recipe_s_result_is_of_its_own_runs_and_the_baseline_s_on_the_same_pictures(store: RunStore) -> None:
+    write_run(store, "base", [{"val_top1": 0.5}], train__epochs=25)
+    write_run(store, "elsewhere", [{"val_top1": 0.9}], train__epochs=25, fingerprint="0" * 32, data__name="mine")
+    write_run(store, "drop", [{"val_top1": 0.6}], train__epochs=25, recipe="dropout", notes={"archived": True})
+    write_run(store, "changed", [{"val_top1": 0.8}], train__epochs=25, recipe="dropout", optim__lr=0.01)
+    write_run(store, "stopped", [{"val_top1": 0.8}], train__epochs=25, recipe="dropout", seed=1, state="stopped")
+    runs = store.runs(archived=True)
+    group, baseline = recipe_results("dropout", runs, "mine")  # it has none there
+    assert [r.id for r in group.runs] == ["drop"]
+    assert baseline and [r.id for r in baseline.runs] == ["base"]
+    assert result_in_words(group) == "60.00 % (1 seed)"
+    own, none = recipe_results("baseline", runs, "mine")
+    assert ([r.id for r in own.runs], none) == (["elsewhere"], None)
+    assert recipe_results("dropout", runs[:0], "mine") is None
+    assert recipe_results("cosine", runs) is None
+
+
+def test_a_recipe_without_a_baseline_on_its_pictures_stands_alone(store: RunStore) -> None:
+    write_run(store, "base", [{"val_top1": 0.5}], train__epochs=25, fingerprint="0" * 32)
+    for seed, top in ((0, 0.6), (1, 0.62)):
+        write_run(
+            store,
+            f"drop-{seed}",
+            [{"val_top1": top}],
+            train__epochs=25,
+            recipe="dropout",
+            seed=seed,
+            runtime__threads=2 + seed,
+        )
+    group, baseline = recipe_results("dropout", store.runs(), "fer2013")
+    assert (result_in_words(group), baseline) == ("61.00 ± 1.41 % (2 seeds)", None)

@@ -631,11 +631,17 @@ def _calibration(run: Run, saved: SavedLogits, split: str) -> None:
         help="Fitted on val. Above 1: the network was too sure there.",
         width="content",
     )
-    if temperature == 1 and split != "val":
-        st.caption(
-            f":material/info: {plain(run.name)} has no temperature yet, so scaling changes nothing. Evaluating it on val fits one: `python -m fer evaluate {run.id}`"
+    if temperature == 1:
+        few = split == "val" or "calibration" in (run.report() or {})
+        why = (
+            f"has no temperature, so scaling changes nothing: its val has fewer than {metrics.FEWEST} pictures, too few to fit one."
+            if few
+            else f"has no temperature yet, so scaling changes nothing. Evaluating it on val fits one: `python -m fer evaluate {run.id}`"
         )
+        st.caption(f":material/info: {plain(run.name)} {why}")
     words = "too sure of itself" if fitted > 1.05 else "not sure enough" if fitted < 0.95 else "about honest"
+    if len(saved.labels) < metrics.FEWEST:
+        words = "judged on too few pictures to say how honest it is"
     chart(
         reliability_diagram(*bins, dark=dark()),
         key=f"reliability-{run.id}",

@@ -465,6 +465,17 @@ def test_other_splits_are_calibrated_with_the_temperature_of_val(open_page, fini
     assert "done has no temperature yet" in said(at) and metrics(at)["Temperature"] == "1.00"
 
 
+def test_a_few_pictures_give_no_temperature_and_no_judgement(open_page, finished_run) -> None:
+    with np.load(finished_run.path / "logits-val.npz") as kept:
+        few = {name: kept[name][:30] for name in kept.files}
+    np.savez(finished_run.path / "logits-val.npz", **few)
+    at = open_page("evaluate", tab="Calibration")
+    assert not at.exception and metrics(at)["Temperature"] == "1.00"
+    assert metrics(at)["Calibration error"] == metrics(at)["After temperature scaling"]
+    assert "its val has fewer than 40 pictures" in said(at) and "too few pictures to say how honest" in said(at)
+    assert "about honest" not in said(at)
+
+
 def test_without_saved_logits_the_matrix_shows_and_the_rest_says_how_to_get_them(open_page, finished_run) -> None:
     (finished_run.path / "logits-val.npz").unlink()
     at = open_page("evaluate", tab="Calibration")

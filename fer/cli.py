@@ -31,7 +31,7 @@ from fer.errors import ConfigError, DataError, FerError, RunError
 from fer.experiments import duration, progress_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
-from fer.runs import ACTIVE, STATES, Run, RunStore, epoch_in_words, lost_ensembles, precision_of
+from fer.runs import ACTIVE, STATES, Run, RunStore, epoch_in_words, lost_ensembles, precision_of, temperature_note
 
 if TYPE_CHECKING:
     from fer.cluster import Ask
@@ -1405,6 +1405,8 @@ def _print_calibration(report: Mapping[str, Any]) -> None:
     print(
         f"calibration error {found['ece_before']:.3f}, {found['ece_after']:.3f} after dividing the logits by {found['temperature']:.2f}"
     )
+    if note := temperature_note(report):
+        print(note)
     twice = report.get("duplicates")
     if twice and twice["in_train"] and twice["top1_without"] is not None:
         print(

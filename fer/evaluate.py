@@ -5,6 +5,7 @@ What answers is a `Scorer`: a run's network, or an ensemble's members together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,18 @@ class Scorer:
     tta: bool
 
     @classmethod
-    def load(cls, run: Run, device: torch.device | str = "cpu", *, tta: bool = False) -> Scorer:
-        """The best weights of a run, or of each member of an ensemble. Raises RunError, CheckpointError."""
+    def load(
+        cls,
+        run: Run,
+        device: torch.device | str = "cpu",
+        *,
+        tta: bool = False,
+        temperatures: Mapping[str, float] | None = None,
+    ) -> Scorer:
+        """The best weights of a run, or of each member of an ensemble. temperatures: of members, where not those of their reports.
+
+        Raises RunError, CheckpointError.
+        """
         if not run.members:
             return cls((_load(run, device),), (1.0,), tta)
         members = _members(run)
@@ -78,7 +89,8 @@ class Scorer:
         checkpoints = tuple(_load(m, device) for m in members)
         if len({c.classes for c in checkpoints}) > 1:
             raise RunError(f"The members of the ensemble '{run.id}' do not know the same classes. Make it anew.")
-        return cls(checkpoints, tuple(m.temperature(tta=tta) for m in members), tta)
+        fresh = temperatures or {}
+        return cls(checkpoints, tuple(fresh.get(m.id, m.temperature(tta=tta)) for m in members), tta)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -142,8 +154,9 @@ def evaluate_run(
     """Evaluate a run's best weights on a split and keep the report by data fingerprint, split and views.
 
     dataset: a prepared data set with the same classes; None: the run's own. tta: average over ten views of each picture. A shipped report is never overwritten and
-    a store that cannot be written still gives the answer. Before an ensemble is, its members are evaluated with views where they
-    were not, since their temperatures with views are part of its answer. Raises ConfigError for an unknown device, RunError, DataError,
+    a store that cannot be written still gives the answer. So that figures do not depend on what was evaluated before, it and an
+    ensemble's members are first evaluated on their own val, with views where these are asked for, where they were not and that
+    data set is here: the temperatures that are fitted there are part of the answer. Raises ConfigError for an unknown device, RunError, DataError,
     CheckpointError, DeviceError.
     """
     run = store.get(run_id)
@@ -154,28 +167,61 @@ def evaluate_run(
     if data.fingerprint != run.fingerprint or run.config.data.val_fraction:
         resplit = data.with_val_fraction(run.config.data.val_fraction)
         data = resplit if resplit.fingerprint == run.fingerprint else data
-    if tta and split == "val" and data.fingerprint == run.fingerprint:
-        for member in _members(run):  # so that it answers the same from now on
-            if "calibration" not in (member.report("val" + TTA) or {}):
-                evaluate_run(store, member.id, data.name, split, device=device, tta=True)
-    report = report_of(run, data, split, device=device, tta=tta)
-    try:
-        store.save_report(run_id, data.fingerprint, split + TTA * tta, report)
-    except (RunError, NotAllowed):
+    data.indices(split)  # before anything that takes long
+    is_own_val = split == "val" and data.fingerprint == run.fingerprint
+    fitted: dict[str, float] = {}  # here and now, for a store that keeps none
+    for each in (*_members(run), *([] if is_own_val else [run])):
+        if each.fitted_temperature(tta=tta) is None and (own := _own_data(each, data)):
+            on_val = report_of(each, own, "val", device=device, tta=tta, temperatures=fitted)
+            fitted[each.id] = on_val["calibration"]["temperature"]
+            _save(store, on_val)
+    report = report_of(run, data, split, device=device, tta=tta, temperatures=fitted)
+    if not _save(store, report):
         report["saved"] = False
     return report
 
 
-def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta: bool = False) -> dict[str, Any]:
+def _own_data(run: Run, data: Dataset) -> Dataset | None:
+    """The data that a run was trained on, which may be these; None where they are not on this machine."""
+    if data.fingerprint == run.fingerprint:
+        return data
+    try:
+        own = load(run.data_name).with_val_fraction(run.config.data.val_fraction if run.config else None)
+    except DataError:
+        return None
+    return own if own.fingerprint == run.fingerprint else None
+
+
+def _save(store: RunStore, report: Mapping[str, Any]) -> bool:
+    """Keep a report; False where the store cannot be written."""
+    try:
+        store.save_report(report["run"], report["fingerprint"], report["split"] + TTA * report["tta"], report)
+    except (RunError, NotAllowed):
+        return False
+    return True
+
+
+def report_of(
+    run: Run,
+    data: Dataset,
+    split: str,
+    *,
+    device: str = "auto",
+    tta: bool = False,
+    temperatures: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """The report of a run's best weights on a split: run, dataset, fingerprint, split and what `metrics.summarise` gives,
     `tta`, `calibration`, `duplicates` and, of its own val, `selective`: which answers are unsure.
 
     On the data that it was trained on, the logits are kept beside it as `logits-<split>.npz` where there are none. The
     temperature is fitted on that data's val; any other split is judged with the one found there, where there is one.
+    temperatures: of the run and of members, where not those of their reports. `calibration` names as `unfitted` those of
+    them of which none was fitted in just this way.
     """
+    fresh = temperatures or {}
     indices = data.indices(split)
     runtime = resolve(with_settings(Config(), {"runtime.device": device, "runtime.precision": "fp32"}).runtime)
-    scorer = Scorer.load(run, runtime.device, tta=tta)
+    scorer = Scorer.load(run, runtime.device, tta=tta, temperatures=fresh)
     if scorer.classes != data.classes:
         raise DataError(
             f"Run '{run.id}' knows the classes {', '.join(scorer.classes)}; the data set '{data.name}' has {', '.join(data.classes)}. Choose one with the same classes."
@@ -186,8 +232,12 @@ def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta:
     if own:
         keep_old = run.shipped and not run.is_outdated(run.kept_report(split + TTA * tta))
         _keep_logits(run.path / f"logits-{split}{TTA * tta}.npz", logits, data, indices, keep_old=keep_old)
-    measured = calibration(logits, labels, None if own and split == "val" else run.temperature(tta=tta))
-    rule = fit_rule(softmax(logits, measured["temperature"]), labels) if own and split == "val" else None
+    fit_here = own and split == "val"
+    measured = calibration(logits, labels, None if fit_here else fresh.get(run.id, run.temperature(tta=tta)))
+    used = [*_members(run), *([] if fit_here else [run])]
+    if unfitted := [r.id for r in used if r.id not in fresh and r.fitted_temperature(tta=tta) is None]:
+        measured["unfitted"] = unfitted
+    rule = fit_rule(softmax(logits, measured["temperature"]), labels) if fit_here else None
     return {
         "run": run.id,
         "dataset": data.name,

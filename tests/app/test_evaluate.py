@@ -497,6 +497,15 @@ def test_ten_views_are_evaluated_at_the_press_of_a_button_and_kept(open_page, fi
     assert metrics(at)["Top-1, ten views"] == f"{100 * kept['top1']:.2f} %"
 
 
+def test_where_ten_views_had_no_temperature_of_their_own_it_says_so(open_page, finished_run, store) -> None:
+    report = finished_run.report("val")
+    assert "No temperature was fitted" not in said(open_page("evaluate"))
+    views = {**report, "tta": True, "calibration": {**report["calibration"], "unfitted": ["done"]}}
+    store.save_report("done", finished_run.fingerprint, "val+tta", views)
+    at = open_page("evaluate")
+    assert not at.exception and "No temperature was fitted with ten views for done, whose own data set" in said(at)
+
+
 def test_ten_views_of_a_store_that_cannot_be_written_last_for_the_session(
     open_page, finished_run, store, monkeypatch
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fer.checkpoint import halve, load_checkpoint
+from fer.cli import main
 from fer.data import dataset
 from fer.data.dataset import picture_hashes
 from fer.errors import CheckpointError, ConfigError, DataError, RunError
@@ -20,6 +21,7 @@ from fer.metrics import calibration, softmax
 from fer.models import build_model
 from fer.models.inputs import Preprocess
 from fer.models.transfer import Transfer
+from fer.runs import temperature_note
 from fer.train import fit
 from fer.views import views
 from tests.conftest import draw_blobs
@@ -240,6 +242,45 @@ def test_the_temperature_is_fitted_on_val_and_used_for_other_splits(finished_run
     assert store.get("done").temperature() == report["calibration"]["temperature"]
     assert store.get("done").temperature(tta=True) == report["calibration"]["temperature"]  # until views have their own
     assert "duplicates" not in on_train
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "keeps"), [("doubtful", "test", True), ("other", "val", True), ("other", "train", False)]
+)
+def test_the_order_of_evaluations_changes_no_figure(doubtful, store, monkeypatch, data, split, keeps):
+    save_as("other")
+    plain = doubtful("a")
+    if not keeps:
+        monkeypatch.setenv("FER_READ_ONLY", "1")
+    first = evaluate_run(store, "a", data, split, tta=True, device="cpu")
+    assert first.pop("saved", True) == keeps
+    monkeypatch.delenv("FER_READ_ONLY", raising=False)
+    on_val = evaluate_run(store, "a", tta=True, device="cpu")
+    again = evaluate_run(store, "a", data, split, tta=True, device="cpu")
+    assert again == first and "unfitted" not in first["calibration"]
+    assert first["calibration"]["temperature"] == on_val["calibration"]["temperature"]
+    assert on_val["calibration"]["temperature"] not in (1.0, plain.temperature())
+
+
+def test_a_run_that_was_never_evaluated_is_first_on_its_own_val(finished_run, store):
+    (finished_run.path / "report.json").unlink()
+    report = evaluate_run(store, "done", split="train", device="cpu")
+    fitted = store.get("done").fitted_temperature()
+    assert fitted is not None and report["calibration"]["temperature"] == fitted
+
+
+def test_without_its_own_data_the_report_says_which_temperature_was_used(finished_run, store, tmp_path, capsys):
+    save_as("other")
+    (tmp_path / "data" / "tiny.npz").unlink()
+    assert "unfitted" not in evaluate_run(store, "done", "other", device="cpu")["calibration"]
+    assert main(["evaluate", "done", "--dataset", "other", "--tta", "--device", "cpu"]) == 0
+    said = "No temperature was fitted with ten views for done, whose own data set is not prepared on this machine. That of one look"
+    assert said in capsys.readouterr().out
+    kept = store.get("done").report("val+tta", dataset.load("other").fingerprint)
+    assert kept["calibration"]["temperature"] == finished_run.temperature() and temperature_note(kept).startswith(said)
+    (finished_run.path / "report.json").unlink()
+    plain = evaluate_run(store, "done", "other", device="cpu")
+    assert plain["calibration"]["temperature"] == 1 and "None was used" in temperature_note(plain)
 
 
 def test_a_run_without_a_usable_temperature_has_1(finished_run, store):

@@ -103,7 +103,8 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
     ]
     twice = _known(report, "duplicates", "in_train", ",")
     if twice != "not known":
-        said.append(f"{twice} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
+        known = "are among those that it learned from" if report["duplicates"].get("of") else "stand in train too"
+        said.append(f"{twice} of the {report['n']:,} pictures of val {known}, pixel by pixel.")
     if run.start_note:
         said.append(_plain(run.start_note))
     said.append(labels_note(run))

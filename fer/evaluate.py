@@ -23,6 +23,7 @@ from fer.files import write_atomic
 from fer.metrics import calibration, log_softmax, softmax, summarise
 from fer.models.inputs import Preprocess, seen_side
 from fer.models.transfer import Transfer
+from fer.origins import Origin, learned_from, origin_of
 from fer.runs import TTA, Run, RunStore
 from fer.selective import fit_rule
 from fer.views import views
@@ -171,7 +172,7 @@ def evaluate_run(
     is_own_val = split == "val" and data.fingerprint == run.fingerprint
     fitted: dict[str, float] = {}  # here and now, for a store that keeps none
     for each in (*_members(run), *([] if is_own_val else [run])):
-        if each.fitted_temperature(tta=tta) is None and (own := _own_data(each, data)):
+        if each.fitted_temperature(tta=tta) is None and (own := _trained_on(origin_of(each), data)):
             on_val = report_of(each, own, "val", device=device, tta=tta, temperatures=fitted)
             fitted[each.id] = on_val["calibration"]["temperature"]
             _save(store, on_val)
@@ -179,17 +180,6 @@ def evaluate_run(
     if not _save(store, report):
         report["saved"] = False
     return report
-
-
-def _own_data(run: Run, data: Dataset) -> Dataset | None:
-    """The data that a run was trained on, which may be these; None where they are not on this machine."""
-    if data.fingerprint == run.fingerprint:
-        return data
-    try:
-        own = load(run.data_name).with_val_fraction(run.config.data.val_fraction if run.config else None)
-    except DataError:
-        return None
-    return own if own.fingerprint == run.fingerprint else None
 
 
 def _save(store: RunStore, report: Mapping[str, Any]) -> bool:
@@ -248,15 +238,46 @@ def report_of(
         **summarise(logits, labels, data.classes),
         "calibration": measured,
         **({"selective": rule.to_json()} if rule else {}),
-        **({} if split == "train" else {"duplicates": _duplicates(data, indices, logits.argmax(1) == labels)}),
+        **(
+            {}
+            if own and split == "train"
+            else {"duplicates": _duplicates(run, data, indices, logits.argmax(1) == labels)}
+        ),
         **({"split_note": data.split_note} if data.split_note else {}),
     }
 
 
-def _duplicates(data: Dataset, indices: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """How many of these pictures stand in train too, to the last pixel, and the top-1 without them: `in_train`, `top1_without`."""
-    known = np.isin(picture_hashes(data.images[indices]), picture_hashes(data.images[data.indices("train")]))
-    return {"in_train": int(known.sum()), "top1_without": float(right[~known].mean()) if not known.all() else None}
+def _duplicates(run: Run, data: Dataset, indices: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """How many of these pictures are, to the last pixel, among those that a run, or an ensemble's members, learned from,
+    and the top-1 without them: `in_train`, `top1_without`.
+
+    It learned from its own training split and from those of the runs that its weights go back to. `of`: the data sets that were
+    compared, where these are not `data` alone. `uncounted`: those that are not on this machine as they were; where the run's
+    own is one of them, there are no figures.
+    """
+    origins = learned_from(RunStore(run.path.parent), run)
+    sets = {o: _trained_on(o, data) for o in origins}
+    trains = {found.fingerprint: found for found in sets.values() if found}
+    gone = {o.data or f"what run '{o.run}' learned from": None for o, found in sets.items() if not found}
+    lacking = {"uncounted": list(gone)} if gone else {}
+    if run.fingerprint not in trains:
+        return lacking
+    learned = [picture_hashes(found.images[found.indices("train")]) for found in trains.values()]
+    known = np.isin(picture_hashes(data.images[indices]), np.concatenate(learned))
+    of = {} if trains.keys() == {data.fingerprint} else {"of": [found.name for found in trains.values()]}
+    top1_without = float(right[~known].mean()) if not known.all() else None
+    return {"in_train": int(known.sum()), "top1_without": top1_without, **of, **lacking}
+
+
+def _trained_on(origin: Origin, data: Dataset) -> Dataset | None:
+    """The data of a training as they were, which may be these; None where they are not on this machine."""
+    if origin.fingerprint == data.fingerprint:
+        return data
+    try:
+        found = load(origin.data).with_val_fraction(origin.val_fraction)
+    except DataError:
+        return None
+    return found if found.fingerprint == origin.fingerprint else None
 
 
 def _keep_logits(path: Path, logits: np.ndarray, data: Dataset, indices: np.ndarray, *, keep_old: bool) -> None:

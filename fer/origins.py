@@ -41,8 +41,15 @@ def learned_from(store: RunStore, run: Run) -> list[Origin]:
     """The run's own training and those that its first weights come from, the nearest first, each once; of an ensemble those of
     its members, as far as these are in the store."""
     if not run.members:
-        return _once([_own(run), *_before(store, run, frozenset({run.id}))])
+        return _once([origin_of(run), *_before(store, run, frozenset({run.id}))])
     return _once(o for member in _there(store, run.members) for o in learned_from(store, member))
+
+
+def origin_of(run: Run) -> Origin:
+    """The training of a run itself; of an ensemble, what its members have in common."""
+    if run.config is None:
+        return Origin(run.id, str(run.record.get("data", {}).get("name") or ""), run.fingerprint)
+    return Origin(run.id, run.data_name, run.fingerprint, run.config.data.val_fraction)
 
 
 def beginnings(store: RunStore, model: ModelConfig) -> list[Origin] | None:
@@ -92,12 +99,6 @@ def safetensors_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _own(run: Run) -> Origin:
-    if run.config is None:
-        return Origin(run.id, str(run.record.get("data", {}).get("name") or ""), run.fingerprint)
-    return Origin(run.id, run.data_name, run.fingerprint, run.config.data.val_fraction)
-
-
 def _before(store: RunStore, run: Run, seen: frozenset[str]) -> list[Origin]:
     """The trainings that a run's first weights come from. seen: the ids on the way here, none of which is followed again."""
     kept = _kept(run.record.get("data", {}).get("learned_from"))
@@ -109,7 +110,7 @@ def _before(store: RunStore, run: Run, seen: frozenset[str]) -> list[Origin]:
     first = None if name in seen else next(iter(_there(store, [name])), None)
     if first is None or first.created > run.created:  # gone, or another run has its name by now
         return _as_noted(run, name)
-    return [_own(first), *_before(store, first, seen | {name})]
+    return [origin_of(first), *_before(store, first, seen | {name})]
 
 
 def _as_noted(run: Run, name: str) -> list[Origin]:
@@ -122,7 +123,9 @@ def _as_noted(run: Run, name: str) -> list[Origin]:
         return [Origin(name)]
     noted = [Origin(_word(other), _word(data)) for other, data in _NOTED.findall(run.start_note or "")]
     same = (
-        [] if name in [o.run for o in noted] else [Origin(name, run.data_name, run.fingerprint, _own(run).val_fraction)]
+        []
+        if name in [o.run for o in noted]
+        else [Origin(name, run.data_name, run.fingerprint, origin_of(run).val_fraction)]
     )
     return same + noted
 
@@ -134,7 +137,7 @@ def _of_file(store: RunStore, path: Path, seen: frozenset[str]) -> list[Origin]:
     if not path.is_file():
         return [Origin(_word(path.name))]
     run = _run_in(path)
-    return [_own(run), *_before(store, run, seen | {run.id})] if run else []
+    return [origin_of(run), *_before(store, run, seen | {run.id})] if run else []
 
 
 def _run_in(path: Path) -> Run | None:
@@ -173,7 +176,7 @@ def _kept(value: Any) -> list[Origin] | None:
 
 def _origin(one: Mapping[str, Any]) -> Origin:
     share = one.get("val_fraction")
-    is_share = isinstance(share, int | float) and not isinstance(share, bool)
+    is_share = isinstance(share, int | float) and 0 < share < 1
     run, data, fingerprint = (_word(one.get(key)) for key in ("run", "data", "fingerprint"))
     return Origin(run, data, fingerprint, float(share) if is_share else None)
 

@@ -493,6 +493,38 @@ def temperature_note(report: Mapping[str, Any]) -> str:
     )
 
 
+def known_note(report: Mapping[str, Any], run: Run, percent: Callable[[float], str]) -> str:
+    """How many of a report's pictures the run learned from, and the top-1 without them, in words; '' where that is none.
+
+    percent: how to write a fraction.
+    """
+    found = report.get("duplicates")
+    twice = found if isinstance(found, Mapping) else {}
+    n, without = twice.get("in_train"), twice.get("top1_without")
+    of, lacking = (v if isinstance(v, list) else [] for v in (twice.get("of"), twice.get("uncounted")))
+    elsewhere = bool(run.fingerprint) and report.get("fingerprint") not in (None, run.fingerprint)
+    if "in_train" in twice and elsewhere and not of:
+        return (
+            "How many of these pictures it learned from is not known: this report of an earlier version counted those that stand in "
+            "the train split of the data it is about. Evaluating again counts them."
+        )
+    learned = f"are among those that it learned from, the training pictures of {' and '.join(map(str, of))}"
+    said = []
+    if isinstance(n, int) and n and isinstance(without, int | float):
+        said.append(
+            f"{n:,} of these pictures {learned if of else 'stand in train too'}; top-1 without them is {percent(without)}."
+        )
+    elif n and of:
+        said.append(f"All of these pictures {learned}.")
+    if lacking:
+        more = "more of these pictures" if "in_train" in twice else "of these pictures"
+        names, verb = " and ".join(map(str, lacking)), "is" if len(lacking) == 1 else "are"
+        said.append(
+            f"How many {more} it learned from is not known: {names} {verb} not prepared on this machine as then."
+        )
+    return " ".join(said)
+
+
 def precision_of(report: Mapping[str, Any], label: str) -> float | None:
     """How often an answer with this label was right, of a whole report; None where there was no such answer."""
     column = list(report["per_class"]).index(label)

@@ -28,7 +28,7 @@ from fer.plots.evaluation import (
     reliability_diagram,
     shares,
 )
-from fer.runs import TTA, Run, RunStore, by_merit, precision_of, temperature_note, whole_report
+from fer.runs import TTA, Run, RunStore, by_merit, known_note, precision_of, temperature_note, whole_report
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, remembered, shown
 from fer.ui.parts import chart, csv_button, data_notes, keep_in_address, percent, pick_run, run_label, table
@@ -181,10 +181,8 @@ def _figures(store: RunStore, pairs: Sequence[tuple[Run, Mapping[str, Any]]], ch
                 width="content",
             )
         row.metric("Pictures", f"{report['n']:,}", width="content")
-        twice = report.get("duplicates")
-        known, without = (twice.get("in_train"), twice.get("top1_without")) if isinstance(twice, Mapping) else (0, None)
-        if known and isinstance(known, int) and isinstance(without, int | float):
-            st.caption(f"{known:,} of these pictures stand in train too; top-1 without them is {percent(without)}.")
+        if known := known_note(report, run, percent):
+            st.caption(plain(known))
         for note in dict.fromkeys(temperature_note(r) for r in (report, averaged) if r):
             if note:
                 st.caption(f":material/info: {plain(note)}")

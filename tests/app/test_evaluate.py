@@ -80,6 +80,18 @@ def test_pictures_that_stand_in_train_too_are_counted_and_left_out(open_page, fi
     assert not shown or "10 of these pictures stand in train too; top-1 without them is 91.25 %." in said(at)
 
 
+def test_on_other_data_it_says_how_many_it_learned_from(open_page, finished_run, store, tiny) -> None:
+    images = tiny.images.copy()
+    images[140:150] = images[:10]
+    images[10:140] = draw_blobs(seed=9).images[10:140]
+    dataset.save(replace(tiny, name="mixed", images=images, fingerprint=""))
+    at = press_evaluate(open_page("evaluate", data="mixed"))
+    assert not at.exception
+    without = store.get("done").report("val", dataset.load("mixed").fingerprint)["duplicates"]["top1_without"]
+    known = "10 of these pictures are among those that it learned from, the training pictures of tiny; top-1 without them is"
+    assert f"{known} {percent(without)}." in said(at)
+
+
 def test_the_numbers_in_the_cells_follow_the_url(open_page, finished_run) -> None:
     counts = figure(open_page("evaluate"))["data"][1]["text"]
     assert sum(int(t) for t in counts) == 70

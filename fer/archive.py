@@ -26,7 +26,8 @@ from fer import access
 from fer.data.dataset import data_root
 from fer.errors import RunError
 from fer.files import write_atomic, write_json_atomic
-from fer.repair import CHECKSUMS, safetensors_header
+from fer.origins import safetensors_header
+from fer.repair import CHECKSUMS
 from fer.runs import ACTIVE, TTA, Run, RunStore, check_run_id, store_root
 
 FILES = (

@@ -103,7 +103,8 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
     ]
     twice = _known(report, "duplicates", "in_train", ",")
     if twice != "not known":
-        said.append(f"{twice} of the {report['n']:,} pictures of val stand in train too, pixel by pixel.")
+        known = "are among those that it learned from" if report["duplicates"].get("of") else "stand in train too"
+        said.append(f"{twice} of the {report['n']:,} pictures of val {known}, pixel by pixel.")
     if others := _others_weights(run):
         said.append(others)
     if run.start_note:
@@ -115,7 +116,8 @@ def _data(run: Run, report: Mapping[str, Any]) -> str:
 def _others_weights(run: Run) -> str:
     """The sentence about weights that came from outside of the store, those of torchvision or of a file; '' where none did."""
     first = run.status.get("first_weights")
-    if not run.config or not isinstance(first, Mapping) or first.get("run"):
+    is_ours = run.record.get("data", {}).get("learned_from")  # then it is known what they learned from
+    if not run.config or not isinstance(first, Mapping) or first.get("run") or is_ours:
         return ""
     file = f"`{_plain(str(first.get('file')))}` (sha256 `{_plain(str(first.get('sha256'))[:12])}`)"
     if run.config.model.weights:

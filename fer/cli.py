@@ -31,7 +31,17 @@ from fer.errors import ConfigError, DataError, FerError, RunError
 from fer.experiments import duration, progress_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
-from fer.runs import ACTIVE, STATES, Run, RunStore, epoch_in_words, lost_ensembles, precision_of
+from fer.runs import (
+    ACTIVE,
+    STATES,
+    Run,
+    RunStore,
+    epoch_in_words,
+    known_note,
+    lost_ensembles,
+    precision_of,
+    temperature_note,
+)
 
 if TYPE_CHECKING:
     from fer.cluster import Ask
@@ -386,14 +396,15 @@ def evaluate(
     """Score a run's best weights on a split: loss, top-1, macro F1, calibration, per class, confusion matrix."""
     from fer.evaluate import evaluate_run
 
-    report = evaluate_run(RunStore(), run, dataset, split, device=device, tta=tta)
+    store = RunStore()
+    report = evaluate_run(store, run, dataset, split, device=device, tta=tta)
     if as_json:
         _print_json(report)
         return
     print(
         f"{run} on {report['dataset']} {split}: {report['n']:,} pictures, top-1 {report['top1']:.2%}, macro F1 {report['macro_f1']:.3f}, loss {report['loss']:.4f}{', mean of ten views' if tta else ''}"
     )
-    _print_calibration(report)
+    _print_calibration(store.get(run), report)
     _print_table(
         ["class", "precision", "recall", "F1", "n"],
         [
@@ -1424,16 +1435,15 @@ def _metrics_row(m: Any) -> list[str]:
     ]
 
 
-def _print_calibration(report: Mapping[str, Any]) -> None:
+def _print_calibration(run: Run, report: Mapping[str, Any]) -> None:
     found = report["calibration"]
     print(
         f"calibration error {found['ece_before']:.3f}, {found['ece_after']:.3f} after dividing the logits by {found['temperature']:.2f}"
     )
-    twice = report.get("duplicates")
-    if twice and twice["in_train"] and twice["top1_without"] is not None:
-        print(
-            f"{twice['in_train']:,} of these pictures stand in train too; top-1 without them {twice['top1_without']:.2%}"
-        )
+    if note := temperature_note(report):
+        print(note)
+    if note := known_note(report, run, "{:.2%}".format):
+        print(note)
 
 
 def _print_prediction(entry: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from fer.device import versions
 from fer.errors import DataError, RunError
 from fer.evaluate import report_of
 from fer.files import sha256, write_json_atomic
+from fer.origins import learned_from, note, to_json
 from fer.runs import ACTIVE, SCHEMA, Run, RunStore, hold
 
 
@@ -35,12 +36,14 @@ def create_ensemble(store: RunStore, members: Sequence[str], run_id: str | None 
     train = first.train.model_copy(update={"epochs": 1})
     schedule = first.schedule.model_copy(update={"warmup_epochs": 0.0})
     config = first.model_copy(update={"train": train, "schedule": schedule})
+    origins = list(dict.fromkeys(o for run in runs for o in learned_from(store, run)))
     made = store.create(
         config,
         recipe=None,
         data={
             **runs[0].record["data"],
-            "start_note": " ".join(dict.fromkeys(r.start_note for r in runs if r.start_note)),
+            "start_note": note(origins, data.name, data.fingerprint) or "",
+            "learned_from": to_json(o for o in origins if o.run not in [r.id for r in runs]),
         },
         run_id=run_id,
         kind="ensemble",

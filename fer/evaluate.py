@@ -5,6 +5,7 @@ What answers is a `Scorer`: a run's network, or an ensemble's members together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from fer.files import write_atomic
 from fer.metrics import calibration, log_softmax, softmax, summarise
 from fer.models.inputs import Preprocess, seen_side
 from fer.models.transfer import Transfer
+from fer.origins import Origin, learned_from, origin_of
 from fer.runs import TTA, Run, RunStore
 from fer.selective import fit_rule
 from fer.views import views
@@ -65,8 +67,18 @@ class Scorer:
     tta: bool
 
     @classmethod
-    def load(cls, run: Run, device: torch.device | str = "cpu", *, tta: bool = False) -> Scorer:
-        """The best weights of a run, or of each member of an ensemble. Raises RunError, CheckpointError."""
+    def load(
+        cls,
+        run: Run,
+        device: torch.device | str = "cpu",
+        *,
+        tta: bool = False,
+        temperatures: Mapping[str, float] | None = None,
+    ) -> Scorer:
+        """The best weights of a run, or of each member of an ensemble. temperatures: of members, where not those of their reports.
+
+        Raises RunError, CheckpointError.
+        """
         if not run.members:
             return cls((_load(run, device),), (1.0,), tta)
         members = _members(run)
@@ -78,7 +90,8 @@ class Scorer:
         checkpoints = tuple(_load(m, device) for m in members)
         if len({c.classes for c in checkpoints}) > 1:
             raise RunError(f"The members of the ensemble '{run.id}' do not know the same classes. Make it anew.")
-        return cls(checkpoints, tuple(m.temperature(tta=tta) for m in members), tta)
+        fresh = temperatures or {}
+        return cls(checkpoints, tuple(fresh.get(m.id, m.temperature(tta=tta)) for m in members), tta)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -142,8 +155,9 @@ def evaluate_run(
     """Evaluate a run's best weights on a split and keep the report by data fingerprint, split and views.
 
     dataset: a prepared data set with the same classes; None: the run's own. tta: average over ten views of each picture. A shipped report is never overwritten and
-    a store that cannot be written still gives the answer. Before an ensemble is, its members are evaluated with views where they
-    were not, since their temperatures with views are part of its answer. Raises ConfigError for an unknown device, RunError, DataError,
+    a store that cannot be written still gives the answer. So that figures do not depend on what was evaluated before, it and an
+    ensemble's members are first evaluated on their own val, with views where these are asked for, where they were not and that
+    data set is here: the temperatures that are fitted there are part of the answer. Raises ConfigError for an unknown device, RunError, DataError,
     CheckpointError, DeviceError.
     """
     run = store.get(run_id)
@@ -154,28 +168,50 @@ def evaluate_run(
     if data.fingerprint != run.fingerprint or run.config.data.val_fraction:
         resplit = data.with_val_fraction(run.config.data.val_fraction)
         data = resplit if resplit.fingerprint == run.fingerprint else data
-    if tta and split == "val" and data.fingerprint == run.fingerprint:
-        for member in _members(run):  # so that it answers the same from now on
-            if "calibration" not in (member.report("val" + TTA) or {}):
-                evaluate_run(store, member.id, data.name, split, device=device, tta=True)
-    report = report_of(run, data, split, device=device, tta=tta)
-    try:
-        store.save_report(run_id, data.fingerprint, split + TTA * tta, report)
-    except (RunError, NotAllowed):
+    data.indices(split)  # before anything that takes long
+    is_own_val = split == "val" and data.fingerprint == run.fingerprint
+    fitted: dict[str, float] = {}  # here and now, for a store that keeps none
+    for each in (*_members(run), *([] if is_own_val else [run])):
+        if each.fitted_temperature(tta=tta) is None and (own := _trained_on(origin_of(each), data)):
+            on_val = report_of(each, own, "val", device=device, tta=tta, temperatures=fitted)
+            fitted[each.id] = on_val["calibration"]["temperature"]
+            _save(store, on_val)
+    report = report_of(run, data, split, device=device, tta=tta, temperatures=fitted)
+    if not _save(store, report):
         report["saved"] = False
     return report
 
 
-def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta: bool = False) -> dict[str, Any]:
+def _save(store: RunStore, report: Mapping[str, Any]) -> bool:
+    """Keep a report; False where the store cannot be written."""
+    try:
+        store.save_report(report["run"], report["fingerprint"], report["split"] + TTA * report["tta"], report)
+    except (RunError, NotAllowed):
+        return False
+    return True
+
+
+def report_of(
+    run: Run,
+    data: Dataset,
+    split: str,
+    *,
+    device: str = "auto",
+    tta: bool = False,
+    temperatures: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """The report of a run's best weights on a split: run, dataset, fingerprint, split and what `metrics.summarise` gives,
     `tta`, `calibration`, `duplicates` and, of its own val, `selective`: which answers are unsure.
 
     On the data that it was trained on, the logits are kept beside it as `logits-<split>.npz` where there are none. The
     temperature is fitted on that data's val; any other split is judged with the one found there, where there is one.
+    temperatures: of the run and of members, where not those of their reports. `calibration` names as `unfitted` those of
+    them of which none was fitted in just this way.
     """
+    fresh = temperatures or {}
     indices = data.indices(split)
     runtime = resolve(with_settings(Config(), {"runtime.device": device, "runtime.precision": "fp32"}).runtime)
-    scorer = Scorer.load(run, runtime.device, tta=tta)
+    scorer = Scorer.load(run, runtime.device, tta=tta, temperatures=fresh)
     if scorer.classes != data.classes:
         raise DataError(
             f"Run '{run.id}' knows the classes {', '.join(scorer.classes)}; the data set '{data.name}' has {', '.join(data.classes)}. Choose one with the same classes."
@@ -186,8 +222,12 @@ def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta:
     if own:
         keep_old = run.shipped and not run.is_outdated(run.kept_report(split + TTA * tta))
         _keep_logits(run.path / f"logits-{split}{TTA * tta}.npz", logits, data, indices, keep_old=keep_old)
-    measured = calibration(logits, labels, None if own and split == "val" else run.temperature(tta=tta))
-    rule = fit_rule(softmax(logits, measured["temperature"]), labels) if own and split == "val" else None
+    fit_here = own and split == "val"
+    measured = calibration(logits, labels, None if fit_here else fresh.get(run.id, run.temperature(tta=tta)))
+    used = [*_members(run), *([] if fit_here else [run])]
+    if unfitted := [r.id for r in used if r.id not in fresh and r.fitted_temperature(tta=tta) is None]:
+        measured["unfitted"] = unfitted
+    rule = fit_rule(softmax(logits, measured["temperature"]), labels) if fit_here else None
     return {
         "run": run.id,
         "dataset": data.name,
@@ -198,15 +238,46 @@ def report_of(run: Run, data: Dataset, split: str, *, device: str = "auto", tta:
         **summarise(logits, labels, data.classes),
         "calibration": measured,
         **({"selective": rule.to_json()} if rule else {}),
-        **({} if split == "train" else {"duplicates": _duplicates(data, indices, logits.argmax(1) == labels)}),
+        **(
+            {}
+            if own and split == "train"
+            else {"duplicates": _duplicates(run, data, indices, logits.argmax(1) == labels)}
+        ),
         **({"split_note": data.split_note} if data.split_note else {}),
     }
 
 
-def _duplicates(data: Dataset, indices: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """How many of these pictures stand in train too, to the last pixel, and the top-1 without them: `in_train`, `top1_without`."""
-    known = np.isin(picture_hashes(data.images[indices]), picture_hashes(data.images[data.indices("train")]))
-    return {"in_train": int(known.sum()), "top1_without": float(right[~known].mean()) if not known.all() else None}
+def _duplicates(run: Run, data: Dataset, indices: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """How many of these pictures are, to the last pixel, among those that a run, or an ensemble's members, learned from,
+    and the top-1 without them: `in_train`, `top1_without`.
+
+    It learned from its own training split and from those of the runs that its weights go back to. `of`: the data sets that were
+    compared, where these are not `data` alone. `uncounted`: those that are not on this machine as they were; where the run's
+    own is one of them, there are no figures.
+    """
+    origins = learned_from(RunStore(run.path.parent), run)
+    sets = {o: _trained_on(o, data) for o in origins}
+    trains = {found.fingerprint: found for found in sets.values() if found}
+    gone = {o.data or f"what run '{o.run}' learned from": None for o, found in sets.items() if not found}
+    lacking = {"uncounted": list(gone)} if gone else {}
+    if run.fingerprint not in trains:
+        return lacking
+    learned = [picture_hashes(found.images[found.indices("train")]) for found in trains.values()]
+    known = np.isin(picture_hashes(data.images[indices]), np.concatenate(learned))
+    of = {} if trains.keys() == {data.fingerprint} else {"of": [found.name for found in trains.values()]}
+    top1_without = float(right[~known].mean()) if not known.all() else None
+    return {"in_train": int(known.sum()), "top1_without": top1_without, **of, **lacking}
+
+
+def _trained_on(origin: Origin, data: Dataset) -> Dataset | None:
+    """The data of a training as they were, which may be these; None where they are not on this machine."""
+    if origin.fingerprint == data.fingerprint:
+        return data
+    try:
+        found = load(origin.data).with_val_fraction(origin.val_fraction)
+    except DataError:
+        return None
+    return found if found.fingerprint == origin.fingerprint else None
 
 
 def _keep_logits(path: Path, logits: np.ndarray, data: Dataset, indices: np.ndarray, *, keep_old: bool) -> None:

@@ -32,11 +32,12 @@ from typing import Any, BinaryIO
 import psutil
 
 from fer import access, cluster
-from fer.config import Config, DataConfig, differing, flatten, parse_assignments, unused, with_settings
+from fer.config import Config, differing, flatten, parse_assignments, unused, with_settings
 from fer.data.dataset import load
 from fer.errors import ConfigError, FerError, RunBusy, RunError
 from fer.files import PROJECT_ROOT
 from fer.machine import gpus, physical_cores
+from fer.origins import Origin, beginnings, note, to_json
 from fer.pretrained import check_weights
 from fer.recipes import changes_from, get_recipe
 from fer.runs import ACTIVE, MAX_ADOPTIONS, Run, RunStore, hold, is_locked
@@ -167,12 +168,12 @@ def _places(configs: Sequence[Config], on_ray: cluster.Ask | None) -> list[dict[
 
 def _judged(config: Config) -> tuple[Any, ...]:
     """What the facts of a run's data depend on."""
-    return config.data, config.model.from_run
+    return config.data, config.model.from_run, config.model.weights
 
 
 def _data_facts(config: Config, store: RunStore) -> dict[str, Any]:
     """What a run's record says of its data as they are now. Raises DataError where train or val has no pictures, and
-    RunError where the run that it begins from learned from pictures that it would be judged on."""
+    RunError where what it begins from learned from pictures that it would be judged on."""
     data = load(config.data.name).with_val_fraction(config.data.val_fraction)
     for split in ("train", "val"):
         data.indices(split)
@@ -182,30 +183,40 @@ def _data_facts(config: Config, store: RunStore) -> dict[str, Any]:
         "fer2013": data.fer2013,
         "split_note": data.split_note,
     }
-    if config.model.from_run:
-        facts["start_note"] = _start_note(store.get(config.model.from_run), config.data, data.fingerprint)
+    origins = beginnings(store, config.model)
+    if origins is not None:
+        facts["start_note"] = _start_note(origins, config, data.fingerprint)
+        facts["learned_from"] = to_json(origins)
     return facts
 
 
-def _start_note(source: Run, data: DataConfig, fingerprint: str) -> str | None:
-    """What must be said of a run's figures on this data since it begins from the weights of `source`; None: nothing."""
-    if source.fingerprint == fingerprint:
-        return source.start_note
-    if source.data_name == data.name and source.fingerprint:
-        share = source.config.data.val_fraction if source.config else None
-        cure = (
-            f"Import the files that it learned from, or these under another name than '{data.name}'"
-            if share == data.val_fraction
-            else f"Set data.val_fraction={'none' if share is None else share} as there"
-        )
-        raise RunError(
-            f"Run '{source.id}' learned from another split or version of '{data.name}', so what begins from it would be judged on "
-            f"pictures that it knows. {cure}, or set model.from_run=none."
-        )
-    return (
-        f"It began from run '{source.id}', which learned from '{source.data_name}': where pictures of that stand in this "
-        "run's val, its figures are too good."
+def _start_note(origins: Sequence[Origin], config: Config, fingerprint: str) -> str | None:
+    """What must be said of a run's figures on its data, with this fingerprint, since its first weights come from these
+    trainings; None: nothing. Raises RunError where one of them learned from another split or version of that data set."""
+    name = config.data.name
+    known = [o for o in origins if o.data == name and o.fingerprint not in ("", fingerprint)]
+    if not known:
+        return note(origins, name, fingerprint)
+    file, first = config.model.weights, origins[0]
+    who = f"The weights in {Path(file).name} are of run '{first.run}', which" if file else f"Run '{first.run}'"
+    if known[0] != first:
+        who += f" began from run '{known[0].run}', which"
+    raise RunError(
+        f"{who} learned from another split or version of '{name}', so what begins from it would be judged on pictures that it "
+        f"knows. {_cure(origins, config)}"
     )
+
+
+def _cure(origins: Sequence[Origin], config: Config) -> str:
+    """What to do where one of these trainings learned from another split or version of a run's data set, in a sentence."""
+    same = [o for o in origins if o.data == config.data.name and o.fingerprint]
+    instead = "set model.weights to another file" if config.model.weights else "set model.from_run=none"
+    if len({o.fingerprint for o in same}) > 1:  # whichever it took, it would be judged on what another knows
+        return f"S{instead[1:]}."
+    share = same[0].val_fraction
+    if share == config.data.val_fraction:
+        return f"Import the files that it learned from, or these under another name than '{config.data.name}', or {instead}."
+    return f"Set data.val_fraction={'none' if share is None else share} as there, or {instead}."
 
 
 def resume(store: RunStore, run_id: str, *, here: bool = False) -> Run:

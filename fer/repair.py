@@ -21,6 +21,7 @@ from typing import Any
 from fer.errors import FerError, RunError
 from fer.files import write_json_atomic
 from fer.jobs import adoptable
+from fer.origins import safetensors_header
 from fer.runs import SCHEMA, Run, RunStore, hold, is_locked
 
 WEIGHTS = ("best.safetensors", "last.safetensors")
@@ -28,7 +29,6 @@ LASTING = ("config.json", "model.json", "metrics.jsonl", "resume.pt", *WEIGHTS)
 CHECKSUMS = "checksums.json"
 _OLD_SECONDS = 3600.0  # a draft or a half-deleted folder of this age has nobody who still works on it
 _ZIP_END = b"PK\5\6" + bytes(18)
-_HEADER_LIMIT = 100 * 2**20
 
 
 @dataclass(frozen=True)
@@ -289,21 +289,6 @@ def _checksum(path: Path) -> str:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def safetensors_header(path: Path) -> dict[str, Any] | None:
-    """The header of a safetensors file whose size is what the header says; None for anything else. Reads no weights."""
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= _HEADER_LIMIT:
-                return None
-            header = json.loads(file.read(length))
-            tensors = [v for k, v in header.items() if k != "__metadata__"]
-            end = max((t["data_offsets"][1] for t in tensors), default=0)
-            return header if path.stat().st_size == 8 + length + end else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return None
-
-
 def _record_of_weights(path: Path) -> dict[str, Any] | None:
     """A run's record made of what its weights' header says of settings and data."""
     try:
@@ -311,6 +296,7 @@ def _record_of_weights(path: Path) -> dict[str, Any] | None:
         extra = json.loads(head["extra"])
         config = json.loads(head["config"])
         data = {"fingerprint": extra["fingerprint"], "synthetic": bool(extra["synthetic"]), "split_note": None}
+        data |= {key: extra[key] for key in ("learned_from", "start_note") if key in extra}
         created = path.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -423,13 +423,17 @@ class Run:
         return report.get("epoch") not in (None, self.best["epoch"])
 
     def temperature(self, *, tta: bool = False) -> float:
-        """By which to divide its logits so that its probabilities say how often it is right; 1 where none was fitted."""
-        for split in ("val" + TTA * tta, "val"):
-            found = (self.report(split) or {}).get("calibration")
-            value = found.get("temperature") if isinstance(found, dict) else None
-            if isinstance(value, int | float) and 0 < value < math.inf:
-                return float(value)
-        return 1.0
+        """By which to divide its logits so that its probabilities say how often it is right; with views that of one look where
+        there is none with them, and 1 where none was fitted."""
+        fitted = self.fitted_temperature(tta=tta)
+        fitted = self.fitted_temperature() if fitted is None and tta else fitted
+        return 1.0 if fitted is None else fitted
+
+    def fitted_temperature(self, *, tta: bool = False) -> float | None:
+        """As `temperature`, but None where none was fitted on val with just these views."""
+        found = (self.report("val" + TTA * tta) or {}).get("calibration")
+        value = found.get("temperature") if isinstance(found, dict) else None
+        return float(value) if isinstance(value, int | float) and 0 < value < math.inf else None
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines of `train.log`, '' where there is none."""
@@ -488,6 +492,51 @@ def whole_report(report: Any) -> bool:
         return square and noted and all(map(math.isfinite, numbers))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return False
+
+
+def temperature_note(report: Mapping[str, Any]) -> str:
+    """Which temperatures a report could not have and what it took instead, in a sentence; '' where it had all."""
+    found = report.get("calibration")
+    names = found.get("unfitted") if isinstance(found, Mapping) else None
+    if not names or not isinstance(names, list):
+        return ""
+    views, instead = (" with ten views", "That of one look") if report.get("tta") else ("", "None")
+    return (
+        f"No temperature was fitted{views} for {', '.join(map(str, names))}, whose own data set is not prepared on this machine. "
+        f"{instead} was used, so the probabilities may be too sure or not sure enough."
+    )
+
+
+def known_note(report: Mapping[str, Any], run: Run, percent: Callable[[float], str]) -> str:
+    """How many of a report's pictures the run learned from, and the top-1 without them, in words; '' where that is none.
+
+    percent: how to write a fraction.
+    """
+    found = report.get("duplicates")
+    twice = found if isinstance(found, Mapping) else {}
+    n, without = twice.get("in_train"), twice.get("top1_without")
+    of, lacking = (v if isinstance(v, list) else [] for v in (twice.get("of"), twice.get("uncounted")))
+    elsewhere = bool(run.fingerprint) and report.get("fingerprint") not in (None, run.fingerprint)
+    if "in_train" in twice and elsewhere and not of:
+        return (
+            "How many of these pictures it learned from is not known: this report of an earlier version counted those that stand in "
+            "the train split of the data it is about. Evaluating again counts them."
+        )
+    learned = f"are among those that it learned from, the training pictures of {' and '.join(map(str, of))}"
+    said = []
+    if isinstance(n, int) and n and isinstance(without, int | float):
+        said.append(
+            f"{n:,} of these pictures {learned if of else 'stand in train too'}; top-1 without them is {percent(without)}."
+        )
+    elif n and of:
+        said.append(f"All of these pictures {learned}.")
+    if lacking:
+        more = "more of these pictures" if "in_train" in twice else "of these pictures"
+        names, verb = " and ".join(map(str, lacking)), "is" if len(lacking) == 1 else "are"
+        said.append(
+            f"How many {more} it learned from is not known: {names} {verb} not prepared on this machine as then."
+        )
+    return " ".join(said)
 
 
 def precision_of(report: Mapping[str, Any], label: str) -> float | None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,28 @@ def make_run(store: RunStore, tiny: Dataset) -> Callable[..., Run]:
         run_id: str | None = None, *, recipe: str | None = "baseline", reserved: bool = False, **changes: Any
     ) -> Run:
         return create_run(store, tiny_config(**changes), recipe=recipe, run_id=run_id, reserved=reserved)
+
+    return make
+
+
+@pytest.fixture
+def doubtful(store: RunStore, own_folders: None) -> Callable[..., Run]:
+    """`doubtful("id", seed=1)`: a finished run of a very small network on 'doubtful', which is 'tiny' with a fifth of its labels
+    wrong and a test split, so that temperatures are neither 1 nor at their bound."""
+    from fer.jobs import create_run
+    from fer.train import fit
+
+    data = draw_blobs(train=140, val=140)
+    wrong = np.arange(280) % 5 == 0
+    labels = np.where(wrong, (data.labels + 1) % len(CLASSES), data.labels)
+    splits = np.repeat([0, 1, 2], [140, 70, 70]).astype(np.uint8)
+    dataset.save(replace(data, name="doubtful", labels=labels, splits=splits, fingerprint=""))
+
+    def make(run_id: str, **changes: Any) -> Run:
+        small = {"model__name": "compact", "model__channels": "grey", "model__width": 0.5, "optim__lr": 0.005}
+        config = tiny_config(**{**small, "data__name": "doubtful", "train__epochs": 2, **changes})
+        create_run(store, config, recipe=None, run_id=run_id)
+        return fit(store, run_id)
 
     return make
 

@@ -28,7 +28,7 @@ from fer.plots.evaluation import (
     reliability_diagram,
     shares,
 )
-from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
+from fer.runs import TTA, Run, RunStore, by_merit, known_note, precision_of, temperature_note, whole_report
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, remembered, shown
 from fer.ui.parts import chart, csv_button, data_notes, keep_in_address, percent, pick_run, run_label, table
@@ -172,18 +172,20 @@ def _figures(store: RunStore, pairs: Sequence[tuple[Run, Mapping[str, Any]]], ch
             )
         averaged = _with_views(store, run, report, choice)
         if averaged is not None:
+            top1 = float(averaged["top1"])
             row.metric(
                 "Top-1, ten views",
-                percent(averaged),
-                f"{100 * (averaged - report['top1']):+.2f} points",
+                percent(top1),
+                f"{100 * (top1 - report['top1']):+.2f} points",
                 help=_VIEWS_HELP,
                 width="content",
             )
         row.metric("Pictures", f"{report['n']:,}", width="content")
-        twice = report.get("duplicates")
-        known, without = (twice.get("in_train"), twice.get("top1_without")) if isinstance(twice, Mapping) else (0, None)
-        if known and isinstance(known, int) and isinstance(without, int | float):
-            st.caption(f"{known:,} of these pictures stand in train too; top-1 without them is {percent(without)}.")
+        if known := known_note(report, run, percent):
+            st.caption(plain(known))
+        for note in dict.fromkeys(temperature_note(r) for r in (report, averaged) if r):
+            if note:
+                st.caption(f":material/info: {plain(note)}")
         if averaged is None:
             _offer_views(store, run, report, choice)
 
@@ -201,12 +203,12 @@ _FIGURES = (
 )  # fmt: skip
 
 
-def _with_views(store: RunStore, run: Run, report: Mapping[str, Any], choice: Choice) -> float | None:
-    """Top-1 with test-time views, of the same weights and pictures; None where it was not evaluated with them."""
+def _with_views(store: RunStore, run: Run, report: Mapping[str, Any], choice: Choice) -> Mapping[str, Any] | None:
+    """The report with test-time views, of the same weights and pictures, with a `top1`; None where there is none."""
     split = choice.split + TTA
     for found in (run.report(split, report.get("fingerprint")), _fresh(store, run, choice.data, split)):
         if found and all(found.get(key) == report.get(key) for key in ("epoch", "fingerprint")):
-            return float(found["top1"]) if isinstance(found.get("top1"), int | float) else None
+            return found if isinstance(found.get("top1"), int | float) else None
     return None
 
 
@@ -631,11 +633,17 @@ def _calibration(run: Run, saved: SavedLogits, split: str) -> None:
         help="Fitted on val. Above 1: the network was too sure there.",
         width="content",
     )
-    if temperature == 1 and split != "val":
-        st.caption(
-            f":material/info: {plain(run.name)} has no temperature yet, so scaling changes nothing. Evaluating it on val fits one: `python -m fer evaluate {run.id}`"
+    if temperature == 1:
+        few = split == "val" or "calibration" in (run.report() or {})
+        why = (
+            f"has no temperature, so scaling changes nothing: its val has fewer than {metrics.FEWEST} pictures, too few to fit one."
+            if few
+            else f"has no temperature yet, so scaling changes nothing. Evaluating it on val fits one: `python -m fer evaluate {run.id}`"
         )
+        st.caption(f":material/info: {plain(run.name)} {why}")
     words = "too sure of itself" if fitted > 1.05 else "not sure enough" if fitted < 0.95 else "about honest"
+    if len(saved.labels) < metrics.FEWEST:
+        words = "judged on too few pictures to say how honest it is"
     chart(
         reliability_diagram(*bins, dark=dark()),
         key=f"reliability-{run.id}",

@@ -80,6 +80,18 @@ def test_pictures_that_stand_in_train_too_are_counted_and_left_out(open_page, fi
     assert not shown or "10 of these pictures stand in train too; top-1 without them is 91.25 %." in said(at)
 
 
+def test_on_other_data_it_says_how_many_it_learned_from(open_page, finished_run, store, tiny) -> None:
+    images = tiny.images.copy()
+    images[140:150] = images[:10]
+    images[10:140] = draw_blobs(seed=9).images[10:140]
+    dataset.save(replace(tiny, name="mixed", images=images, fingerprint=""))
+    at = press_evaluate(open_page("evaluate", data="mixed"))
+    assert not at.exception
+    without = store.get("done").report("val", dataset.load("mixed").fingerprint)["duplicates"]["top1_without"]
+    known = "10 of these pictures are among those that it learned from, the training pictures of tiny; top-1 without them is"
+    assert f"{known} {percent(without)}." in said(at)
+
+
 def test_the_numbers_in_the_cells_follow_the_url(open_page, finished_run) -> None:
     counts = figure(open_page("evaluate"))["data"][1]["text"]
     assert sum(int(t) for t in counts) == 70
@@ -465,6 +477,17 @@ def test_other_splits_are_calibrated_with_the_temperature_of_val(open_page, fini
     assert "done has no temperature yet" in said(at) and metrics(at)["Temperature"] == "1.00"
 
 
+def test_a_few_pictures_give_no_temperature_and_no_judgement(open_page, finished_run) -> None:
+    with np.load(finished_run.path / "logits-val.npz") as kept:
+        few = {name: kept[name][:30] for name in kept.files}
+    np.savez(finished_run.path / "logits-val.npz", **few)
+    at = open_page("evaluate", tab="Calibration")
+    assert not at.exception and metrics(at)["Temperature"] == "1.00"
+    assert metrics(at)["Calibration error"] == metrics(at)["After temperature scaling"]
+    assert "its val has fewer than 40 pictures" in said(at) and "too few pictures to say how honest" in said(at)
+    assert "about honest" not in said(at)
+
+
 def test_without_saved_logits_the_matrix_shows_and_the_rest_says_how_to_get_them(open_page, finished_run) -> None:
     (finished_run.path / "logits-val.npz").unlink()
     at = open_page("evaluate", tab="Calibration")
@@ -484,6 +507,15 @@ def test_ten_views_are_evaluated_at_the_press_of_a_button_and_kept(open_page, fi
     assert not at.exception and not views_button(at)
     kept = store.get("done").report("val+tta")
     assert metrics(at)["Top-1, ten views"] == f"{100 * kept['top1']:.2f} %"
+
+
+def test_where_ten_views_had_no_temperature_of_their_own_it_says_so(open_page, finished_run, store) -> None:
+    report = finished_run.report("val")
+    assert "No temperature was fitted" not in said(open_page("evaluate"))
+    views = {**report, "tta": True, "calibration": {**report["calibration"], "unfitted": ["done"]}}
+    store.save_report("done", finished_run.fingerprint, "val+tta", views)
+    at = open_page("evaluate")
+    assert not at.exception and "No temperature was fitted with ten views for done, whose own data set" in said(at)
 
 
 def test_ten_views_of_a_store_that_cannot_be_written_last_for_the_session(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from fer import train as training
 from fer.card import model_card
-from fer.checkpoint import halve, load_checkpoint
+from fer.checkpoint import halve, load_checkpoint, save_checkpoint
 from fer.cli import main
 from fer.config import Config, ModelConfig, with_settings
 from fer.data import dataset
@@ -21,8 +23,11 @@ from fer.errors import CheckpointError, ConfigError, RunError
 from fer.experiments import groups
 from fer.jobs import submit
 from fer.models import build_model
+from fer.models.inputs import Preprocess
 from fer.models.transfer import load_first_weights
+from fer.origins import Origin, learned_from
 from fer.pretrained import weights_note
+from fer.repair import check_store
 from fer.runs import RunStore, hold
 from fer.train import Learner, Watcher, fit
 from fer.verdicts import verdicts
@@ -159,6 +164,152 @@ def test_other_pictures_are_said_beside_the_figures_and_so_by_what_begins_from_t
     together = {**first.record, "kind": "ensemble", "members": ["first", "second"]}
     assert first.start_note in model_card(dataclasses.replace(first, record=together))
     assert make_run("third", **SMALL, model__from_run="done").start_note is None
+
+
+@pytest.fixture
+def detour(done, make_run) -> RunStore:
+    """The store with 'away' beside 'done', which learned from 'tiny': it began from 'done' and learned from 'others'."""
+    dataset.save(dataclasses.replace(draw_blobs(seed=5), name="others"))
+    make_run("away", **SMALL, model__from_run="done", data__name="others", train__epochs=1)
+    fit(done, "away")
+    return done
+
+
+def as_before(store: RunStore, run_id: str, **data) -> None:
+    """Make a run's record one of an earlier version, which did not name all that it goes back to."""
+    path = store.folder(run_id) / "config.json"
+    record = json.loads(path.read_text())
+    del record["data"]["learned_from"]
+    record["data"] |= data
+    path.write_text(json.dumps(record))
+
+
+FAR = r"Run 'away' began from run 'done', which learned from another split or version of 'tiny'.*data\.val_fraction=none as"
+
+
+def test_a_detour_over_other_data_hides_nothing(detour, make_run):
+    with pytest.raises(RunError, match=FAR):
+        make_run("back", **SMALL, model__from_run="away", data__val_fraction=0.2)
+    note = make_run("back", **SMALL, model__from_run="away").start_note  # on the split that 'done' learned from
+    assert "'away', which learned from 'others': where" in note and "done" not in note
+    dataset.save(dataclasses.replace(draw_blobs(seed=6), name="third"))
+    note = make_run("on", **SMALL, model__from_run="away", data__name="third").start_note
+    assert "run 'away', which learned from 'others', and from run 'done', which learned from 'tiny': where" in note
+
+
+@pytest.mark.parametrize("of_before", [False, True])
+def test_where_it_went_is_known_after_the_first_is_gone(detour, make_run, of_before):
+    if of_before:
+        as_before(detour, "away")
+    detour.delete("done")
+    if not of_before:
+        with pytest.raises(RunError, match=FAR):
+            make_run("back", **SMALL, model__from_run="away", data__val_fraction=0.2)
+        return
+    note = make_run("back", **SMALL, model__from_run="away", data__val_fraction=0.2).start_note
+    assert (
+        "run 'away', which learned from 'others', and from run 'done', which learned from 'tiny', with which split"
+        in note
+    )
+
+
+def test_records_of_before_are_followed_through_the_store(detour, make_run):
+    as_before(detour, "away")
+    with pytest.raises(RunError, match=FAR):
+        make_run("back", **SMALL, model__from_run="away", data__val_fraction=0.2)
+    path = detour.folder("away") / "config.json"
+    record = json.loads(path.read_text())
+    del record["data"]["start_note"]  # of a version that did not look at all
+    path.write_text(json.dumps(record))
+    detour.delete("done")
+    note = make_run("back", **SMALL, model__from_run="away", data__val_fraction=0.2).start_note
+    assert "and from run 'done', of which nothing is known here" in note
+
+
+def test_another_run_that_has_the_name_by_now_is_not_taken_for_the_first(detour, make_run):
+    """And runs that name each other in a circle have an end."""
+    as_before(detour, "away")
+    detour.delete("done")
+    make_run("done", **SMALL, model__from_run="away", data__name="others")
+    as_before(detour, "done")
+    found = learned_from(detour, detour.get("done"))
+    assert [(o.run, o.data) for o in found] == [("done", "others"), ("away", "others"), ("done", "tiny")]
+    path = detour.folder("away") / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "created": 2e9}))  # a clock that was wrong
+    assert [o.run for o in learned_from(detour, detour.get("done"))][:2] == ["done", "away"]
+
+
+def test_what_is_odd_in_a_record_is_not_known(detour):
+    as_before(detour, "away", learned_from=[5, {"run": "a\nb", "data": 3, "val_fraction": True}, {}])
+    _, second, third = learned_from(detour, detour.get("away"))
+    assert (second, third) == (Origin("a b"), Origin(""))
+
+
+def test_an_ensemble_says_what_its_members_go_back_to(detour, make_run):
+    make_run("away2", **SMALL, model__from_run="done", data__name="others", train__epochs=1, seed=1)
+    fit(detour, "away2")
+    made = create_ensemble(detour, ["away", "away2"], run_id="both")
+    assert made.start_note == detour.get("away").start_note
+    assert [o.run for o in learned_from(detour, made)] == ["away", "done", "away2"]
+
+
+# Weights out of a file
+
+
+BACKBONE = {"model__name": "mobilenet-v3", "model__input_side": 48}
+
+
+def write_weights(path: Path, **extra) -> str:
+    """A file as a run of a backbone leaves it."""
+    config = tiny_config(**BACKBONE, data__name=extra["data"])
+    model = build_model(config.model, 7)
+    save_checkpoint(path, model, config, dataset.CLASSES, Preprocess.for_channels("rgb"), epoch=1, **extra)
+    return str(path)
+
+
+def test_a_file_of_a_run_counts_as_the_run(store, make_run, tiny, tmp_path):
+    own = {"run": "elsewhere", "data": "tiny", "fingerprint": tiny.fingerprint}
+    file = write_weights(tmp_path / "own.safetensors", **own)
+    with pytest.raises(
+        RunError, match=r"own\.safetensors are of run 'elsewhere', which learned from another.*another file"
+    ):
+        make_run("a", **BACKBONE, model__weights=file, data__val_fraction=0.2)
+    with pytest.raises(RunError, match="another split or version of 'tiny'"):
+        submit(store, [(None, tiny_config(**BACKBONE, model__weights=file, data__val_fraction=0.2))])
+    assert store.ids() == []
+    assert make_run("a", **BACKBONE, model__weights=file).start_note is None
+    dataset.save(dataclasses.replace(draw_blobs(seed=5), name="others"))
+    run = make_run("b", **BACKBONE, model__weights=file, data__name="others")
+    assert "It began from run 'elsewhere', which learned from 'tiny'" in run.start_note
+
+
+def test_a_file_tells_what_its_run_began_from(make_run, tiny, tmp_path):
+    first = {"run": "first", "data": "tiny", "fingerprint": tiny.fingerprint, "val_fraction": None}
+    own = {"run": "away", "data": "others", "fingerprint": "f" * 32}
+    file = write_weights(tmp_path / "away.safetensors", **own, learned_from=[first])
+    with pytest.raises(RunError, match="are of run 'away', which began from run 'first', which learned from another"):
+        make_run("a", **BACKBONE, model__weights=file, data__val_fraction=0.2)
+
+
+def test_other_files_are_taken_as_they_come(make_run, tmp_path):
+    content = build_model(tiny_config(**BACKBONE).model, 7).state_dict()
+    safetensors.torch.save_file(content, tmp_path / "a.safetensors")
+    safetensors.torch.save_file(content, tmp_path / "b.safetensors", {"format": "fer-lab/1", "extra": "[]"})
+    torch.save(content, tmp_path / "c.pth")
+    notes = [make_run(n[0], **BACKBONE, model__weights=str(tmp_path / n)).start_note for n in
+             ("a.safetensors", "b.safetensors", "c.pth")]  # fmt: skip
+    assert (notes[0], notes[2]) == (None, None)
+    assert "run 'b.safetensors', of which nothing is known here" in notes[1]  # ours, and damaged
+
+
+def test_weights_carry_what_they_go_back_to(detour):
+    head = load_checkpoint(detour.folder("away") / "best.safetensors").extra
+    (first,) = head["learned_from"]
+    assert (first["run"], first["data"], first["fingerprint"]) == ("done", "tiny", detour.get("done").fingerprint)
+    (detour.folder("away") / "config.json").unlink()
+    check_store(detour, repair=True)
+    mended = detour.get("away")
+    assert mended.start_note == head["start_note"] and [o.run for o in learned_from(detour, mended)] == ["away", "done"]
 
 
 def test_seeds_that_began_from_one_run_are_no_trainings_of_their_own(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -12,14 +13,16 @@ import torch
 from fer import train as training
 from fer.card import model_card
 from fer.checkpoint import load_checkpoint
+from fer.data import dataset
 from fer.ensembles import create_ensemble
 from fer.errors import DataError, RunError
 from fer.evaluate import compute_logits, evaluate_run
 from fer.metrics import softmax
 from fer.predict import Predictor
 from fer.repair import check_store
-from fer.runs import hold
+from fer.runs import hold, temperature_note
 from fer.train import Watcher, fit
+from tests.conftest import draw_blobs
 
 
 @pytest.fixture
@@ -197,6 +200,29 @@ def test_with_views_an_ensemble_answers_the_same_before_and_after_its_members_ar
     assert (again["loss"], again["calibration"]) == (first["loss"], first["calibration"])
 
 
+@pytest.mark.parametrize(("data", "split"), [("doubtful", "test"), ("others", "val")])
+def test_the_order_of_evaluations_changes_no_figure_of_an_ensemble(doubtful, store, data, split):
+    dataset.save(dataclasses.replace(draw_blobs(seed=9), name="others", fingerprint=""))
+    members = [doubtful("a"), doubtful("b", seed=1)]
+    create_ensemble(store, ["a", "b"], "both", device="cpu")
+    first = evaluate_run(store, "both", data, split, tta=True, device="cpu")
+    for name in ("a", "b", "both"):
+        again = evaluate_run(store, name, tta=True, device="cpu")
+        assert again["calibration"]["temperature"] == store.get(name).temperature(tta=True) != 1
+    assert all(store.get(m.id).temperature(tta=True) != m.temperature() for m in members)
+    assert evaluate_run(store, "both", data, split, tta=True, device="cpu") == first
+
+
+def test_members_whose_data_are_not_here_are_named(two, store, tmp_path):
+    create_ensemble(store, ["done", "other"], "both", device="cpu")
+    evaluate_run(store, "other", tta=True, device="cpu")
+    dataset.save(dataclasses.replace(draw_blobs(seed=9), name="others", fingerprint=""))
+    (tmp_path / "data" / "tiny.npz").unlink()
+    report = evaluate_run(store, "both", "others", tta=True, device="cpu")
+    assert report["calibration"]["unfitted"] == ["done", "both"]
+    assert "fitted with ten views for done, both, whose own data set is not prepared" in temperature_note(report)
+
+
 def test_an_ensemble_whose_making_was_broken_off_is_not_trained(two, store):
     config = store.get("done").config
     store.create(config, recipe=None, data={}, run_id="half", kind="ensemble", members=["done", "other"], reserved=True)
@@ -208,8 +234,6 @@ def test_an_ensemble_whose_making_was_broken_off_is_not_trained(two, store):
 
 
 def test_odd_members_in_the_record_are_not_paths(finished_run):
-    import dataclasses
-
     for members in (["../x", "done"], "done", None, [1, "done"]):
         run = dataclasses.replace(finished_run, record={"kind": "ensemble", "members": members})
         assert set(run.members) <= {"done"}

@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from fer.card import model_card
 from fer.checkpoint import halve, load_checkpoint
+from fer.cli import main
 from fer.data import dataset
 from fer.data.dataset import picture_hashes
+from fer.ensembles import create_ensemble
 from fer.errors import CheckpointError, ConfigError, DataError, RunError
 from fer.evaluate import Scorer, _batch, compute_logits, evaluate_run
 from fer.files import write_json_atomic
@@ -20,6 +23,7 @@ from fer.metrics import calibration, softmax
 from fer.models import build_model
 from fer.models.inputs import Preprocess
 from fer.models.transfer import Transfer
+from fer.runs import known_note, temperature_note
 from fer.train import fit
 from fer.views import views
 from tests.conftest import draw_blobs
@@ -242,6 +246,45 @@ def test_the_temperature_is_fitted_on_val_and_used_for_other_splits(finished_run
     assert "duplicates" not in on_train
 
 
+@pytest.mark.parametrize(
+    ("data", "split", "keeps"), [("doubtful", "test", True), ("other", "val", True), ("other", "train", False)]
+)
+def test_the_order_of_evaluations_changes_no_figure(doubtful, store, monkeypatch, data, split, keeps):
+    save_as("other")
+    plain = doubtful("a")
+    if not keeps:
+        monkeypatch.setenv("FER_READ_ONLY", "1")
+    first = evaluate_run(store, "a", data, split, tta=True, device="cpu")
+    assert first.pop("saved", True) == keeps
+    monkeypatch.delenv("FER_READ_ONLY", raising=False)
+    on_val = evaluate_run(store, "a", tta=True, device="cpu")
+    again = evaluate_run(store, "a", data, split, tta=True, device="cpu")
+    assert again == first and "unfitted" not in first["calibration"]
+    assert first["calibration"]["temperature"] == on_val["calibration"]["temperature"]
+    assert on_val["calibration"]["temperature"] not in (1.0, plain.temperature())
+
+
+def test_a_run_that_was_never_evaluated_is_first_on_its_own_val(finished_run, store):
+    (finished_run.path / "report.json").unlink()
+    report = evaluate_run(store, "done", split="train", device="cpu")
+    fitted = store.get("done").fitted_temperature()
+    assert fitted is not None and report["calibration"]["temperature"] == fitted
+
+
+def test_without_its_own_data_the_report_says_which_temperature_was_used(finished_run, store, tmp_path, capsys):
+    save_as("other")
+    (tmp_path / "data" / "tiny.npz").unlink()
+    assert "unfitted" not in evaluate_run(store, "done", "other", device="cpu")["calibration"]
+    assert main(["evaluate", "done", "--dataset", "other", "--tta", "--device", "cpu"]) == 0
+    said = "No temperature was fitted with ten views for done, whose own data set is not prepared on this machine. That of one look"
+    assert said in capsys.readouterr().out
+    kept = store.get("done").report("val+tta", dataset.load("other").fingerprint)
+    assert kept["calibration"]["temperature"] == finished_run.temperature() and temperature_note(kept).startswith(said)
+    (finished_run.path / "report.json").unlink()
+    plain = evaluate_run(store, "done", "other", device="cpu")
+    assert plain["calibration"]["temperature"] == 1 and "None was used" in temperature_note(plain)
+
+
 def test_a_run_without_a_usable_temperature_has_1(finished_run, store):
     assert evaluate_run(store, "done", "tiny")["calibration"]["temperature"] != 1
     for odd in ({}, {"calibration": None}, {"calibration": {"temperature": "2"}}, {"calibration": {"temperature": -1}}):
@@ -260,6 +303,88 @@ def test_pictures_of_val_that_stand_in_train_are_counted_and_left_out(finished_r
     right = scorer.logits(torch.from_numpy(images[150:])).argmax(1) == tiny.labels[150:]
     assert report["duplicates"]["top1_without"] == pytest.approx(right.mean())
     assert finished_run.report("val")["duplicates"]["in_train"] == 0
+
+
+def save_with_known(tiny, name: str, n: int = 10) -> dataset.Dataset:
+    """Other data whose val, and train, begin with this many of the pictures that 'tiny' has in train."""
+    data = draw_blobs(seed=9)
+    images = data.images.copy()
+    images[:n] = images[140 : 140 + n] = tiny.images[:n]
+    data = dataclasses.replace(data, name=name, images=images, fingerprint="")
+    dataset.save(data)
+    return data
+
+
+def test_on_other_data_what_counts_as_known_is_what_the_run_learned_from(finished_run, store, tiny, tmp_path, capsys):
+    data = save_with_known(tiny, "mixed")
+    images = data.images.copy()
+    images[140:150] = data.images[20:30]  # twice in those data, and unknown to the run
+    dataset.save(dataclasses.replace(data, name="inside", images=images, fingerprint=""))
+    assert evaluate_run(store, "done", "inside")["duplicates"] == {
+        "in_train": 0,
+        "top1_without": store.get("done").report("val", dataset.load("inside").fingerprint)["top1"],
+        "of": ["tiny"],
+    }
+    report = evaluate_run(store, "done", "mixed", device="cpu")
+    right = Scorer.load(finished_run).logits(torch.from_numpy(data.images[150:])).argmax(1) == data.labels[150:]
+    assert report["duplicates"] == {"in_train": 10, "top1_without": pytest.approx(right.mean()), "of": ["tiny"]}
+    assert evaluate_run(store, "done", "mixed", "train")["duplicates"]["in_train"] == 10
+    assert "duplicates" not in evaluate_run(store, "done", split="train")
+    assert main(["evaluate", "done", "--dataset", "mixed", "--device", "cpu"]) == 0
+    said = f"10 of these pictures are among those that it learned from, the training pictures of tiny; top-1 without them is {right.mean():.2%}"
+    assert said in capsys.readouterr().out
+    dataset.save(dataclasses.replace(draw_blobs(seed=4), name="tiny"))  # other pictures under its name
+    report = evaluate_run(store, "done", "mixed")
+    assert report["duplicates"] == {"uncounted": ["tiny"]}
+    said = "How many of these pictures it learned from is not known: tiny is not prepared on this machine as then."
+    assert known_note(report, finished_run, str) == said
+
+
+def test_a_held_out_share_counts_as_it_was(make_run, store, tiny):
+    save_with_known(tiny, "mixed", 70)
+    make_run("a", data__val_fraction=0.2, train__epochs=1)
+    fit(store, "a")
+    held = picture_hashes(tiny.with_val_fraction(0.2).subset("val")[0])
+    among = int((~np.isin(picture_hashes(tiny.images[:70]), held)).sum())
+    report = evaluate_run(store, "a", "mixed")
+    assert 0 < report["duplicates"]["in_train"] == among < 70
+
+
+def test_what_a_run_began_from_and_what_members_learned_from_count_too(finished_run, store, make_run, tiny):
+    save_with_known(tiny, "mixed")
+    for seed in (1, 2):
+        make_run(f"on{seed}", model__from_run="done", data__name="mixed", train__epochs=1, seed=seed)
+        run = fit(store, f"on{seed}")
+    known = {"in_train": 10, "of": ["mixed", "tiny"]}  # of its own train those ten, and of what it began from
+    assert {key: run.report("val")["duplicates"][key] for key in known} == known
+    assert "10 of the 70 pictures of val are among those that it learned from" in model_card(run)
+    both = create_ensemble(store, ["on1", "on2"], "both", device="cpu")
+    assert {key: both.report("val")["duplicates"][key] for key in known} == known
+    assert evaluate_run(store, "both", "tiny", "train")["duplicates"] == {
+        **known,
+        "in_train": 140,
+        "top1_without": None,
+    }
+    report = evaluate_run(store, "both", "tiny", "train")
+    assert known_note(report, both, str).startswith("All of these pictures are among those that it learned from")
+    store.delete("done")
+    (dataset.data_root() / "tiny.npz").unlink()
+    found = evaluate_run(store, "on1")["duplicates"]
+    assert (found["in_train"], found["uncounted"], "of" in found) == (10, ["tiny"], False)
+    assert "train too; top-1 without them is 5" in known_note({"duplicates": {**found, "top1_without": 5}}, run, str)
+    assert known_note({"duplicates": found}, run, str).endswith(
+        "How many more of these pictures it learned from is not known: tiny is not prepared on this machine as then."
+    )
+
+
+def test_a_report_of_before_on_other_data_is_not_taken_for_such_a_count(finished_run):
+    twice = {"in_train": 3, "top1_without": 0.5}
+    own = {"fingerprint": finished_run.fingerprint, "duplicates": twice}
+    assert known_note(own, finished_run, str) == "3 of these pictures stand in train too; top-1 without them is 0.5."
+    note = known_note({**own, "fingerprint": "f" * 32}, finished_run, str)
+    assert "is not known: this report of an earlier version counted" in note and "Evaluating again" in note
+    for odd in ([], {"in_train": "many"}, {"of": 5, "uncounted": "x"}, {"in_train": 0, "top1_without": 1.0}):
+        assert known_note({"duplicates": odd}, finished_run, str) == ""
 
 
 def test_weights_kept_in_half_precision_are_read_as_any_others(finished_run, store):

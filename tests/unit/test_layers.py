@@ -29,6 +29,7 @@ LAYERS = (
         "checkpoint",
         "runs",
         "pretrained",
+        "origins",
         "optim",
         "photos",
         "results",
@@ -60,6 +61,7 @@ ALSO_WITHOUT_TORCH = (
         "cli",
     ),
     "pretrained",
+    "origins",
     *("significance", "experiments", "verdicts", "diagnosis", "mistakes"),
     *("repair", "access", "archive", "export", "cluster"),
 )

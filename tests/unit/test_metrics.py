@@ -100,8 +100,32 @@ def test_the_temperature_that_spoilt_the_logits_is_found_again():
 
 def test_a_few_pictures_say_nothing_of_the_temperature():
     logits, labels = overconfident(temperature=2.5)
-    assert fit_temperature(logits[:19], labels[:19]) == 1.0
+    assert fit_temperature(logits[:39], labels[:39]) == 1.0
     assert fit_temperature(logits[:1], logits[:1].argmax(1)) == 1.0
+    assert fit_temperature(logits[:40], labels[:40]) != 1.0
+
+
+@pytest.mark.parametrize("n", [20, 30, 39, 40])
+def test_the_error_after_scaling_is_of_a_temperature_wherever_there_is_one(n):
+    logits, labels = overconfident(n=n, temperature=4.0)
+    found = calibration(logits, labels)
+    assert (found["temperature"] == 1.0) == (found["ece_after"] == found["ece_before"]) == (n < 40)
+
+
+def test_where_all_are_right_the_temperature_is_held():
+    logits, _ = overconfident(n=500)
+    labels = logits.argmax(axis=1)
+    logits[np.arange(500), labels] = np.sort(logits, axis=1)[:, -2] + 0.2
+    found = calibration(logits, labels)
+    assert found["temperature"] == 0.25
+    assert softmax(np.array([[1.0, 0.8, 0, 0, 0, 0, 0]]), found["temperature"]).max() < 0.7
+    assert np.array_equal(cross_fitted(logits, labels), softmax(logits, 0.25))
+
+
+def test_the_bound_moves_no_temperature_above_it():
+    logits, labels = overconfident(temperature=1.0)
+    assert fit_temperature(logits * 0.3, labels) == pytest.approx(0.3, rel=0.08)
+    assert fit_temperature(logits * 0.1, labels) == 0.25
 
 
 def test_scaling_mends_calibration_and_leaves_every_answer():

@@ -21,7 +21,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from fer.card import FOR, MUST_NOT, SAYS, labels_note
-from fer.data.dataset import CLASSES, prepared
+from fer.data.dataset import CLASSES, Dataset, prepared
 from fer.data.sample import draw_face
 from fer.errors import ImageError
 from fer.images import EXTENSIONS, read_photo
@@ -30,9 +30,9 @@ from fer.plots.predictions import annotated, board, boxed, says
 from fer.results import as_csv, harmless_rows, result_rows
 from fer.runs import Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import plain
-from fer.ui.loaders import load_dataset, shown
+from fer.ui.loaders import shown
 from fer.ui.parts import data_notes, percent, pick_run
-from fer.ui.predict_face import Opinion, face_card
+from fer.ui.predict_face import Opinion, face_card, own_data
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only once there is a picture to ask about
     from fer.predict import FacePrediction, Predictor
@@ -535,17 +535,18 @@ def examples(predictors: Sequence[Predictor]) -> None:
     predictor = predictors[0]
     run = predictor.run
     turn = st.session_state.get("examples-turn", 0)
-    own = run.data_name in prepared()
-    faces, labels = _own_faces(run, turn) if own else _drawn_faces(turn)
-    if own and not run.synthetic:
+    data = own_data(run)
+    faces, labels = _held_out_faces(data, turn) if data else _drawn_faces(turn)
+    if data and not run.synthetic:
         st.markdown(f"A picture of each class from the validation pictures of {plain(run.data_name)}.")
     elif run.synthetic:
         st.markdown(
             "One face of each expression, drawn by FER Lab: **synthetic**, like the faces that this network was trained on."
         )
     else:
+        where = "is another version here" if run.data_name in prepared() else "is not prepared here"
         st.markdown(
-            f"One face of each expression, drawn by FER Lab: **synthetic**. This network was trained on photographs, and its data set {plain(run.data_name)} is not prepared here, so expect mistakes."
+            f"One face of each expression, drawn by FER Lab: **synthetic**. This network was trained on photographs, and its data set {plain(run.data_name)} {where}, so expect mistakes."
         )
     box = (0, 0, 48, 48)
     found = [p.judge(faces, [box] * len(faces)) for p in predictors]
@@ -563,9 +564,8 @@ def _example_card(opinions: list[Opinion], label: str, *, key: str) -> None:
     face_card(opinions, "This face", key=key, note=note)
 
 
-def _own_faces(run: Run, turn: int) -> tuple[list[np.ndarray], list[str]]:
-    """A held-out face of each class that has one, from the data set that the run was trained on."""
-    data = load_dataset(run.data_name).with_val_fraction(run.config.data.val_fraction if run.config else None)
+def _held_out_faces(data: Dataset, turn: int) -> tuple[list[np.ndarray], list[str]]:
+    """A held-out face (48, 48) uint8 of each class that has one, and their labels."""
     images, labels = data.subset("val")
     rng = np.random.default_rng(turn)
     present = np.unique(labels)

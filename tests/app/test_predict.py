@@ -9,6 +9,7 @@ import re
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from skimage import data as pictures
 
 from fer.card import FOR, LABELS, MUST_NOT, SAYS, UNKNOWN_LABELS
-from fer.data.dataset import CLASSES
+from fer.data.dataset import CLASSES, save
 from fer.images import MAX_PHOTO_BYTES
 from fer.predict import Predictor
 from fer.results import as_csv, result_rows
@@ -466,6 +467,18 @@ def test_without_its_data_set_the_examples_are_drawn_and_say_so(open_page, finis
     at = open_page("predict", **{"from": "Example faces"})
     assert not at.exception and charts(at) == len(CLASSES)
     assert "synthetic" in said(at) and "expect mistakes" in said(at)
+
+
+def test_another_version_of_the_data_gives_no_examples_as_the_network_may_have_learned_from_them(
+    open_page, finished_run, tiny
+) -> None:
+    save(replace(tiny, splits=1 - tiny.splits, fingerprint=""))  # what the network learned from is val now
+    at = open_page("predict", **{"from": "Example faces"})
+    assert not at.exception and charts(at) == len(CLASSES)
+    words = said(at)
+    assert "A picture of each class" not in words and "its data set tiny is another version here" in words
+    toggle(at, "The closest training faces").set_value(True).run()
+    assert "tiny is another version here than the one that it was trained on" in said(at)
 
 
 def test_other_examples_are_other_faces(open_page, finished_run) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import Scorer
-from fer.faces import Box, Face, crop_face, find_faces, is_face_crop, whole_face
+from fer.faces import Box, Face, clipped, crop_face, find_faces, is_face_crop, whole_face
 from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
 from fer.metrics import softmax
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
@@ -22,7 +22,7 @@ from fer.selective import own_rule, rule_of
 
 @dataclass(frozen=True)
 class FacePrediction:
-    """One face: its box (x, y, width, height) in pixels of the upright photo, the crop (48, 48) uint8 that the network
+    """One face: the part of its box (x, y, width, height) that lies inside the upright photo, in its pixels, the crop (48, 48) uint8 that the network
     saw, a probability for each class, 0 to 1, and whether that supports no label (`fer.selective`)."""
 
     box: Box
@@ -91,7 +91,7 @@ class Predictor:
         else:
             faces = find_faces(photo)
             crops = [crop_face(photo, face.box, angle=face.angle) for face in faces]
-        return self.judge(crops, [face.box for face in faces])
+        return self.judge(crops, [clipped(face.box, photo) for face in faces])
 
     def judge(self, crops: Sequence[np.ndarray], boxes: Sequence[Box]) -> list[FacePrediction]:
         """The answers about face crops (48, 48) uint8 that were cut out already, in their order."""

@@ -13,7 +13,7 @@ from fer import predict
 from fer.data.dataset import CLASSES
 from fer.errors import CheckpointError, ImageError, RunError
 from fer.evaluate import evaluate_run
-from fer.faces import Face
+from fer.faces import Face, crop_face
 from fer.metrics import softmax
 from fer.predict import FacePrediction, Predictor, default_run, picture_paths, predict_file
 from fer.selective import AnswerRule
@@ -85,6 +85,14 @@ def test_every_face_found_gets_its_own_answer_in_the_same_order(predictor, tiny,
     assert np.array_equal(found[0].crop, tiny.images[1])
     expected = predictor.predict(tiny.images[[1, 0]])
     np.testing.assert_allclose([list(f.probs.values()) for f in found], expected, rtol=1e-5)
+
+
+def test_a_face_at_the_edge_is_cropped_as_found_and_its_box_is_shown_inside(predictor, monkeypatch):
+    photo = np.tile(np.arange(120, dtype=np.uint8), (80, 1))
+    monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face((-10, 20, 48, 48), 9.0)])
+    (face,) = predictor.predict_photo(photo)
+    assert face.box == (0, 20, 38, 48)
+    assert np.array_equal(face.crop, crop_face(photo, (-10, 20, 48, 48)))
 
 
 def test_a_prediction_names_its_most_probable_class():

@@ -461,7 +461,11 @@ def predict(
         str | None, typer.Option(help="The run to ask. Default: the best one trained on photographs.")
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Take each picture as one face, without looking for faces.")
+        bool,
+        typer.Option(
+            "--whole",
+            help="Take each picture as one face, without looking for faces. Of a long one the square in the middle; its ends are left out.",
+        ),
     ] = False,
     tta: TtaOption = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one row a face as CSV, too.")] = None,

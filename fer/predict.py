@@ -13,7 +13,7 @@ import torch
 
 from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import Scorer
-from fer.faces import Box, Face, clipped, crop_face, find_faces, is_face_crop, whole_face
+from fer.faces import MARGIN, Box, Face, centre_square, clipped, crop_face, find_faces, is_face_crop
 from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
 from fer.metrics import softmax
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
@@ -80,17 +80,17 @@ class Predictor:
     def predict_photo(self, photo: np.ndarray, *, whole: bool = False, box: Box | None = None) -> list[FacePrediction]:
         """The faces found in a photo (H, W) or (H, W, 3) uint8, biggest first; empty where none is found.
 
-        A picture of 48x48 pixels is taken as a face crop; `whole` takes any picture as one face, and `box` is a face's
-        place set by hand: x, y, width, height in pixels. Raises ValueError for a box without a pixel of the photo.
+        A picture of 48x48 pixels is taken as a face crop; `whole` takes any picture as one face, by the largest square in
+        its middle, and `box` is a face's place set by hand: x, y, width, height in pixels. Raises ValueError for a box
+        without a pixel of the photo.
         """
-        height, width = photo.shape[:2]
         if box is not None:
-            faces, crops = [Face(box, 0.0)], [crop_face(photo, box, margin=0.0)]
+            faces, margin = [Face(box, 0.0)], 0.0
         elif whole or is_face_crop(photo):
-            faces, crops = [Face((0, 0, width, height), 0.0)], [whole_face(photo)]
+            faces, margin = [Face(centre_square(photo), 0.0)], 0.0
         else:
-            faces = find_faces(photo)
-            crops = [crop_face(photo, face.box, angle=face.angle) for face in faces]
+            faces, margin = find_faces(photo), MARGIN
+        crops = [crop_face(photo, face.box, margin=margin, angle=face.angle) for face in faces]
         return self.judge(crops, [clipped(face.box, photo) for face in faces])
 
     def judge(self, crops: Sequence[np.ndarray], boxes: Sequence[Box]) -> list[FacePrediction]:

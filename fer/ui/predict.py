@@ -76,6 +76,7 @@ class Answer:
     view: bytes = b""
     faces: tuple[FacePrediction, ...] = ()
     others: Mapping[str, tuple[FacePrediction, ...]] = field(default_factory=dict)
+    whole: bool = False  # judged as one face, by the square in its middle
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -333,6 +334,8 @@ def answer(
 
     box: set by hand: left, top and side in pixels.
     """
+    from fer.faces import is_face_crop  # OpenCV; the networks are loaded by now
+
     if error:
         return Answer(name, error=error)
     try:
@@ -344,7 +347,8 @@ def answer(
     others = {p.run.id: tuple(p.judge([f.crop for f in faces], [f.box for f in faces])) for p in predictors[1:]}
     view = io.BytesIO()
     boxed(photo, [face.box for face in faces]).save(view, "JPEG", quality=90)
-    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces), others)
+    as_one = not box and (whole or is_face_crop(photo))
+    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces), others, as_one)
 
 
 def show_all(predictors: Sequence[Predictor], photos: Sequence[Sent], answers: Sequence[Answer | None]) -> None:
@@ -419,7 +423,11 @@ def _offer_whole(photo: Sent, found: Answer) -> None:
             icon=":material/search_off:",
         )
     if not found.faces or st.session_state.get(key):
-        st.toggle("Use the whole picture as a face", key=key)
+        st.toggle(
+            "Use the whole picture as a face",
+            key=key,
+            help="By the largest square in its middle, so that the face is not squeezed: the ends of a long picture are left out.",
+        )
 
 
 def _offer_box(photo: Sent, found: Answer) -> None:
@@ -508,8 +516,9 @@ def _hand_keys(photo: Sent) -> tuple[str, str, str]:
 
 def _count(found: Answer) -> str:
     faces = len(found.faces)
-    if faces == 1 and found.faces[0].box == (0, 0, found.width, found.height):
-        return "Judged whole, as one face"
+    if found.whole:
+        ends = "" if found.width == found.height else ", by the square in the middle: its ends are left out"
+        return f"Judged whole, as one face{ends}"
     return {0: "No face found", 1: "1 face"}.get(faces, f"{faces} faces, the biggest first")
 
 

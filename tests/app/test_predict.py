@@ -161,7 +161,8 @@ def test_without_a_face_the_whole_picture_can_be_used(open_page, finished_run) -
     at = upload(open_page("predict"), ("plain.png", encode(np.full((200, 300), 120, dtype=np.uint8))))
     assert charts(at) == 0
     toggle(at, "Use the whole picture as a face").set_value(True).run()
-    assert not at.exception and charts(at) == 1 and "Judged whole, as one face" in said(at)
+    assert not at.exception and charts(at) == 1
+    assert "Judged whole, as one face, by the square in the middle: its ends are left out." in said(at)
     toggle(at, "Use the whole picture as a face").set_value(False).run()
     assert charts(at) == 0 and "No face found" in said(at)
 

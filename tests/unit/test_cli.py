@@ -608,7 +608,7 @@ def test_no_face_is_no_error(ask, finished_run, picture):
     assert json.loads(out)[0]["faces"] == []
     assert ask("predict", picture)[0] == 0
     whole = json.loads(ask("predict", picture, "--whole", "--json")[1])
-    assert whole[0]["faces"][0]["box"] == [0, 0, 90, 60]
+    assert whole[0]["faces"][0]["box"] == [15, 0, 60, 60]
 
 
 def test_exit_code_2_only_where_no_file_could_be_read(ask, finished_run, picture, tmp_path):

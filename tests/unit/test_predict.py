@@ -71,7 +71,7 @@ def test_a_picture_of_48_by_48_is_taken_as_a_face(predictor, tiny):
 def test_a_photo_without_a_face_has_none_unless_taken_whole(predictor):
     assert predictor.predict_photo(plain_photo()) == []
     (face,) = predictor.predict_photo(plain_photo(), whole=True)
-    assert face.box == (0, 0, 120, 80)
+    assert face.box == (20, 0, 80, 80), "the square that the network saw"
     assert face.crop.shape == (48, 48)
 
 
@@ -79,7 +79,7 @@ def test_every_face_found_gets_its_own_answer_in_the_same_order(predictor, tiny,
     photo = np.concatenate([tiny.images[0], tiny.images[1]], axis=1)  # (48, 96): two faces side by side
     boxes = [(48, 0, 48, 48), (0, 0, 48, 48)]
     monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face(box, 9.0) for box in boxes])
-    monkeypatch.setattr(predict, "crop_face", lambda image, box, angle: image[:, box[0] : box[0] + 48])
+    monkeypatch.setattr(predict, "crop_face", lambda image, box, margin, angle: image[:, box[0] : box[0] + 48])
     found = predictor.predict_photo(photo)
     assert [f.box for f in found] == boxes
     assert np.array_equal(found[0].crop, tiny.images[1])

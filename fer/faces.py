@@ -108,9 +108,8 @@ def crop_face(image: np.ndarray, box: Box, *, margin: float = MARGIN, angle: flo
     pixels are repeated. Raises ValueError for any other array and for a square that is empty or lies wholly outside the photo.
     """
     _check(image)
-    x, y, width, height = box
-    side = max(1, round(max(width, height) * (1 + 2 * margin)))
-    left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
+    _x, _y, width, height = box
+    left, top, side, _side = square_around(box, margin=margin)
     photo_height, photo_width = image.shape[:2]
     outside = left >= photo_width or top >= photo_height or left + side <= 0 or top + side <= 0
     if width < 1 or height < 1 or margin <= -0.5 or outside:
@@ -118,6 +117,18 @@ def crop_face(image: np.ndarray, box: Box, *, margin: float = MARGIN, angle: flo
     if angle:
         return _resize_square(_turned_square(image, left, top, side, angle))
     return _resize_square(_grey(_padded_square(image, left, top, side)))
+
+
+def square_around(box: Box, *, margin: float = MARGIN) -> Box:
+    """The square that `crop_face` cuts out: x, y, side, side, at least 1 pixel a side."""
+    x, y, width, height = box
+    side = max(1, round(max(width, height) * (1 + 2 * margin)))
+    return round(x + (width - side) / 2), round(y + (height - side) / 2), side, side
+
+
+def same_face(a: Box, b: Box) -> bool:
+    """Whether two boxes overlap so much that they are about one face."""
+    return _overlap(a, b) > _OVERLAP
 
 
 def clipped(box: Box, image: np.ndarray) -> Box:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import Scorer
-from fer.faces import MARGIN, Box, Face, centre_square, clipped, crop_face, find_faces, is_face_crop
+from fer.faces import MARGIN, Box, Face, centre_square, clipped, crop_face, find_faces, is_face_crop, square_around
 from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
 from fer.metrics import softmax
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
@@ -23,12 +23,18 @@ from fer.selective import own_rule, rule_of
 @dataclass(frozen=True)
 class FacePrediction:
     """One face: the part of its box (x, y, width, height) that lies inside the upright photo, in its pixels, the crop (48, 48) uint8 that the network
-    saw, a probability for each class, 0 to 1, and whether that supports no label (`fer.selective`)."""
+    saw, a probability for each class, 0 to 1, and whether that supports no label (`fer.selective`).
+
+    square, angle: what was cut out of the photo for it, x, y, side, side, which may leave the photo, and by how many
+    degrees it was turned, as in `fer.faces.Face`; None and 0 of a crop that came as one.
+    """
 
     box: Box
     crop: np.ndarray
     probs: dict[str, float]
     unsure: bool = False
+    square: Box | None = None
+    angle: float = 0.0
 
     @property
     def label(self) -> str:
@@ -77,21 +83,27 @@ class Predictor:
             raise ValueError(f"expected (N, 48, 48) uint8, got {faces.shape} {faces.dtype}")
         return softmax(self.scorer.logits(torch.from_numpy(np.ascontiguousarray(batch))), self.temperature)
 
-    def predict_photo(self, photo: np.ndarray, *, whole: bool = False, box: Box | None = None) -> list[FacePrediction]:
+    def predict_photo(
+        self, photo: np.ndarray, *, whole: bool = False, box: Box | None = None, angle: float = 0.0
+    ) -> list[FacePrediction]:
         """The faces found in a photo (H, W) or (H, W, 3) uint8, biggest first; empty where none is found.
 
         A picture of 48x48 pixels is taken as a face crop; `whole` takes any picture as one face, by the largest square in
-        its middle, and `box` is a face's place set by hand: x, y, width, height in pixels. Raises ValueError for a box
-        without a pixel of the photo.
+        its middle, and `box` is a face's place set by hand: x, y, width, height in pixels, to be turned by `angle` as a
+        `Face`'s. Raises ValueError for a box without a pixel of the photo.
         """
         if box is not None:
-            faces, margin = [Face(box, 0.0)], 0.0
+            faces, margin = [Face(box, 0.0, angle)], 0.0
         elif whole or is_face_crop(photo):
             faces, margin = [Face(centre_square(photo), 0.0)], 0.0
         else:
             faces, margin = find_faces(photo), MARGIN
         crops = [crop_face(photo, face.box, margin=margin, angle=face.angle) for face in faces]
-        return self.judge(crops, [clipped(face.box, photo) for face in faces])
+        said = self.judge(crops, [clipped(face.box, photo) for face in faces])
+        return [
+            replace(one, square=square_around(face.box, margin=margin), angle=face.angle)
+            for one, face in zip(said, faces, strict=True)
+        ]
 
     def judge(self, crops: Sequence[np.ndarray], boxes: Sequence[Box]) -> list[FacePrediction]:
         """The answers about face crops (48, 48) uint8 that were cut out already, in their order."""

@@ -46,6 +46,9 @@ _PHOTOS_A_PAGE = 5
 _VIEW_WIDTH, _VIEW_HEIGHT = 640, 560  # pixels on the screen, at most
 _BOARD_WIDTH = 470  # what a column of a wide page has: a figure that must shrink keeps its height, and leaves a gap
 _ANSWERS, _ZIPS, _STOPPED = "predict-answers", "predict-zips", "predict-stopped"
+_FOUND = "predict-found"  # by photo whose box is set by hand: square and angle of each face that was found, the biggest first
+
+HandBox = tuple[int, int, int, float]  # left, top and side in pixels, and the angle of the face that was found there
 
 
 @dataclass(frozen=True)
@@ -315,6 +318,8 @@ def _keep_choices(photos: Sequence[Sent]) -> None:
         for key in (_whole_key(photo), _hand_key(photo), *_hand_keys(photo)):
             if key in st.session_state:
                 st.session_state[key] = st.session_state[key]
+    keys, found = {photo.key for photo in photos}, st.session_state.get(_FOUND, {})
+    st.session_state[_FOUND] = {key: faces for key, faces in found.items() if key in keys}
 
 
 def _set_stopped(stopped: bool) -> None:
@@ -327,13 +332,10 @@ def answer(
     name: str,
     *,
     whole: bool = False,
-    box: tuple[int, int, int] | None = None,
+    box: HandBox | None = None,
     error: str = "",
 ) -> Answer:
-    """The answer about one file; a file that cannot be read gets its sentence.
-
-    box: set by hand: left, top and side in pixels.
-    """
+    """The answer about one file; a file that cannot be read gets its sentence. box: set by hand."""
     from fer.faces import is_face_crop  # OpenCV; the networks are loaded by now
 
     if error:
@@ -343,7 +345,11 @@ def answer(
     except ImageError as unreadable:
         return Answer(name, error=str(unreadable))
     first = predictors[0]
-    faces = first.predict_photo(photo, whole=whole, box=(box[0], box[1], box[2], box[2]) if box else None)
+    if box:
+        left, top, side, angle = box
+        faces = first.predict_photo(photo, box=(left, top, side, side), angle=angle)
+    else:
+        faces = first.predict_photo(photo, whole=whole)
     others = {p.run.id: tuple(p.judge([f.crop for f in faces], [f.box for f in faces])) for p in predictors[1:]}
     view = io.BytesIO()
     boxed(photo, [face.box for face in faces]).save(view, "JPEG", quality=90)
@@ -442,21 +448,38 @@ def _offer_box(photo: Sent, found: Answer) -> None:
         args=(photo, found),
     )
     side, left, top = _hand_keys(photo)
-    shorter = min(found.width, found.height)
-    if by_hand and shorter > 1:
-        st.caption("Draw a box around the face on the photo, or move these.")
-        st.slider("Side of the square, pixels", 1, shorter, key=side)
-        st.slider("From the left, pixels", 0, found.width - 1, key=left)
-        st.slider("From the top, pixels", 0, found.height - 1, key=top)
+    if by_hand and min(found.width, found.height) > 1:
+        x, y, longest = _start(photo, found)  # a face that was found may leave the photo
+        st.caption(f"Draw a box around the face on the photo, or move these.{_turn_kept(photo)}")
+        st.slider("Side of the square, pixels", 1, max(longest, min(found.width, found.height)), key=side)
+        st.slider("From the left, pixels", min(0, x), found.width - 1, key=left)
+        st.slider("From the top, pixels", min(0, y), found.height - 1, key=top)
+
+
+def _turn_kept(photo: Sent) -> str:
+    """That the crop is still turned as the face that was found is, or ''."""
+    box = _hand_box(photo)
+    if not box or not box[3]:
+        return ""
+    return f" As long as the box overlaps the face that was found here, what is inside is turned by {abs(box[3]):g}°, so that it stands upright."
 
 
 def _start_box(photo: Sent, found: Answer) -> None:
-    """Begin with the biggest face that was found, else with a square in the middle."""
-    shorter = min(found.width, found.height)
-    middle = (found.width // 2 - shorter // 4, found.height // 2 - shorter // 4, shorter // 2, shorter // 2)
-    x, y, width, height = found.faces[0].box if found.faces else middle
-    for key, value in zip(_hand_keys(photo), (max(1, min(shorter, max(width, height))), x, y), strict=True):
+    """Begin with what the networks saw of the biggest face that was found, else with a square in the middle."""
+    kept = st.session_state.setdefault(_FOUND, {})
+    kept[photo.key] = [(face.square, face.angle) for face in found.faces]
+    left, top, side = _start(photo, found)
+    for key, value in zip(_hand_keys(photo), (side, left, top), strict=True):
         st.session_state[key] = value
+
+
+def _start(photo: Sent, found: Answer) -> tuple[int, int, int]:
+    """Left, top and side that a box set by hand begins with."""
+    faces = st.session_state.get(_FOUND, {}).get(photo.key)
+    if faces:
+        return faces[0][0][:3]
+    half = max(1, min(found.width, found.height) // 2)
+    return (found.width - half) // 2, (found.height - half) // 2, half
 
 
 def _show_board(photo: Sent, found: Answer) -> None:
@@ -494,12 +517,19 @@ def drawn_square(x: Sequence[float], y: Sequence[float], width: int, height: int
     return max(0, min(left, width - side)), max(0, min(top, height - side)), side
 
 
-def _hand_box(photo: Sent) -> tuple[int, int, int] | None:
-    """Left, top and side that the visitor has set, None while the box is not set by hand."""
+def _hand_box(photo: Sent) -> HandBox | None:
+    """What the visitor has set, with the angle of the face that was found there, so that it is cut out as before; None while
+    the box is not set by hand."""
     side, left, top = (st.session_state.get(key) for key in _hand_keys(photo))
     if not st.session_state.get(_hand_key(photo)) or side is None:
         return None
-    return int(left or 0), int(top or 0), int(side)
+    from fer.faces import same_face  # OpenCV; there is an answer to move the box of, so it is loaded
+
+    side = int(side)
+    left, top = (max(1 - side, int(v or 0)) for v in (left, top))  # a pixel of the photo, at least
+    faces = st.session_state.get(_FOUND, {}).get(photo.key, ())
+    angle = next((turn for square, turn in faces if same_face(square, (left, top, side, side))), 0.0)
+    return left, top, side, angle
 
 
 def _whole_key(photo: Sent) -> str:

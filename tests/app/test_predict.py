@@ -301,6 +301,26 @@ def test_a_box_set_by_hand_is_judged(open_page, finished_run, tiny) -> None:
     assert [row[c] / 100 for c in CLASSES] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def lean(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).rotate(24, Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)))
+
+
+@pytest.mark.parametrize("change", [np.asarray, lean, lambda a: np.ascontiguousarray(a[:, 188:])])
+def test_a_box_set_by_hand_begins_with_what_the_network_saw(open_page, finished_run, astronaut, change) -> None:
+    """A face that stands upright, one that leans and is turned, and one that the photo's left edge cuts."""
+    at = upload(open_page("predict"), ("a.png", encode(change(astronaut))))
+    before = at.dataframe[0].value.iloc[0]
+    toggle(at, "Set the box by hand").set_value(True).run()
+    after = at.dataframe[0].value.iloc[0]
+    assert not at.exception and [after[c] for c in CLASSES] == pytest.approx([before[c] for c in CLASSES], abs=1e-3)
+    turned = "what is inside is turned by 20°"
+    assert (turned in said(at)) == (change is lean)
+    for slider in at.slider:
+        slider.set_value(1)
+    at.run()
+    assert not at.exception and turned not in said(at), "the box is elsewhere now"
+
+
 @pytest.mark.parametrize("size", [(200, 300), (20, 1200)])
 def test_a_box_of_one_pixel_and_a_very_wide_photo_are_no_defect(open_page, finished_run, size) -> None:
     at = upload(open_page("predict"), ("plain.png", encode(np.full(size, 120, dtype=np.uint8))))

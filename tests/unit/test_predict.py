@@ -137,8 +137,19 @@ def test_a_box_set_by_hand_is_taken_as_it_is(predictor, tiny):
     photo[20:68, 30:78] = tiny.images[0][..., None]
     (face,) = predictor.predict_photo(photo, box=(30, 20, 48, 48))
     assert face.box == (30, 20, 48, 48) and np.array_equal(face.crop, tiny.images[0])
+    (turned,) = predictor.predict_photo(photo, box=(30, 20, 48, 48), angle=20.0)
+    assert np.array_equal(turned.crop, crop_face(photo, (30, 20, 48, 48), margin=0.0, angle=20.0))
+    assert (turned.square, turned.angle) == ((30, 20, 48, 48), 20.0)
     with pytest.raises(ValueError, match="no pixel"):
         predictor.predict_photo(photo, box=(500, 20, 48, 48))
+
+
+def test_the_square_of_a_found_face_gives_the_same_crop_by_hand(predictor, monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face((-10, 20, 50, 49), 9.0, -20.0)])
+    (found,) = predictor.predict_photo(photo)
+    (again,) = predictor.predict_photo(photo, box=found.square, angle=found.angle)
+    assert np.array_equal(again.crop, found.crop) and again.square == found.square == (-11, 18, 52, 52)
 
 
 def test_below_the_threshold_an_answer_is_unsure(predictor, tiny):

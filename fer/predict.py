@@ -14,7 +14,7 @@ import torch
 from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import Scorer
 from fer.faces import MARGIN, Box, Face, centre_square, clipped, crop_face, find_faces, is_face_crop, square_around
-from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
+from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, is_meant, read_photo
 from fer.metrics import softmax
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.selective import own_rule, rule_of
@@ -147,7 +147,7 @@ def predict_path(predictor: Predictor, path: str, *, whole: bool = False) -> tup
 
 
 def picture_paths(arguments: Sequence[str]) -> list[str]:
-    """The files that are meant: a folder's pictures (not those of folders below), what a pattern such as 'a/*.jpg' matches, and
+    """The files that are meant: a folder's pictures (not those of folders below, nor hidden ones), what a pattern such as 'a/*.jpg' matches, and
     any other path as it is. Sorted within each argument, none twice. Raises ImageError for a folder or pattern without one,
     and for a folder that cannot be read.
     """
@@ -163,7 +163,7 @@ def picture_paths(arguments: Sequence[str]) -> list[str]:
 def _meant(argument: str) -> list[str]:
     path = Path(argument)
     if path.is_dir():
-        inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+        inside = sorted(str(p) for p in path.iterdir() if is_meant(p.name) and p.is_file())
         if not inside:
             raise ImageError(f"The folder '{argument}' holds no picture. Endings looked for: {', '.join(EXTENSIONS)}.")
         return inside

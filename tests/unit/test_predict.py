@@ -198,11 +198,12 @@ def test_a_rule_of_one_look_is_told_from_one_of_ten_views(finished_run, store):
 
 
 def test_folders_and_patterns_are_the_pictures_in_them(tmp_path):
-    for name in ("b.png", "a.JPG", "notes.txt", "[x].png"):
+    for name in ("b.png", "a.JPG", "notes.txt", "[x].png", "._a.JPG", "c.heic"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "deep").mkdir()
-    inside = [str(tmp_path / n) for n in ("[x].png", "a.JPG", "b.png")]
-    assert picture_paths([str(tmp_path)]) == inside
+    inside = [str(tmp_path / n) for n in ("[x].png", "a.JPG", "b.png", "c.heic")]
+    assert picture_paths([str(tmp_path)]) == inside, "one that cannot be read is not passed over, macOS's own files are"
+    assert picture_paths([str(tmp_path / "._a.JPG")]) == [str(tmp_path / "._a.JPG")], "named, it is meant"
     assert picture_paths([str(tmp_path / "*.png"), str(tmp_path / "b.png")]) == [inside[0], inside[2]]
     assert picture_paths([inside[0], "gone.png"]) == [inside[0], "gone.png"], "a file's own name is no pattern"
     for nothing in (str(tmp_path / "deep"), str(tmp_path / "*.webp")):

@@ -485,10 +485,11 @@ def _start(photo: Sent, found: Answer) -> tuple[int, int, int]:
 def _show_board(photo: Sent, found: Answer) -> None:
     """The photo to draw a box on. The box that is set is in the picture itself, so each box is a board of its own."""
     width = min(_view_width(found), _BOARD_WIDTH)
+    shown = max(10, width), max(10, round(width * found.height / found.width))  # plotly draws nothing smaller
     key = f"board-{photo.key}-{'-'.join(str(v) for v in _hand_box(photo) or ())}"
     st.plotly_chart(
-        board(found.view, (found.width, found.height), (width, max(10, round(width * found.height / found.width)))),
-        width=width,
+        board(found.view, (found.width, found.height), shown),
+        width=shown[0],
         theme=None,
         key=key,
         config={"displayModeBar": False},
@@ -562,8 +563,8 @@ def _photo_alt(found: Answer) -> str:
 
 def _view_width(found: Answer) -> int:
     """Pixels on the screen: neither wider nor taller than its place, and a tiny picture enlarged."""
-    fits = min(found.width, _VIEW_WIDTH, round(_VIEW_HEIGHT * found.width / found.height))
-    return max(fits, min(192, round(_VIEW_HEIGHT * found.width / found.height)), 24)
+    widest = min(_VIEW_WIDTH, _VIEW_HEIGHT * found.width // found.height)
+    return max(1, min(widest, max(found.width, 192)))
 
 
 # --- examples

@@ -321,8 +321,8 @@ def test_a_box_set_by_hand_begins_with_what_the_network_saw(open_page, finished_
     assert not at.exception and turned not in said(at), "the box is elsewhere now"
 
 
-@pytest.mark.parametrize("size", [(200, 300), (20, 1200)])
-def test_a_box_of_one_pixel_and_a_very_wide_photo_are_no_defect(open_page, finished_run, size) -> None:
+@pytest.mark.parametrize("size", [(200, 300), (20, 1200), (20_000, 50)])
+def test_a_box_of_one_pixel_and_a_very_long_photo_are_no_defect(open_page, finished_run, size) -> None:
     at = upload(open_page("predict"), ("plain.png", encode(np.full(size, 120, dtype=np.uint8))))
     toggle(at, "Set the box by hand").set_value(True).run()
     next(s for s in at.slider if s.label.startswith("Side")).set_value(1).run()
@@ -385,6 +385,12 @@ def test_a_drawn_box_is_the_square_around_its_middle_inside_the_photo() -> None:
     assert parts.drawn_square([280, 320], [190, 230], 300, 200) == (260, 160, 40)
     assert parts.drawn_square([0, 300], [0, 200], 300, 200) == (50, 0, 200)
     assert parts.drawn_square([7, 7], [9, 9], 300, 200) == (6, 8, 1)
+
+
+@pytest.mark.parametrize("size", [(50, 20_000), (3, 1200), (400, 300), (4000, 100), (20, 20), (100, 560)])
+def test_a_photo_is_shown_in_its_place(size: tuple[int, int]) -> None:
+    width = parts._view_width(parts.Answer("x", *size))
+    assert 1 <= width <= 640 and width * size[1] / size[0] <= 560
 
 
 def test_below_the_threshold_the_page_says_unsure(open_page, finished_run, tiny) -> None:

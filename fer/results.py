@@ -43,7 +43,7 @@ def harmless_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """CSV in UTF-8 at full precision, a column for each key in the order in which they come first; None is an empty cell.
+    """CSV in UTF-8 with its mark, without which Excel reads names wrong, at full precision, a column for each key in the order in which they come first; None is an empty cell.
 
     Text that a spreadsheet would take for a formula begins with an apostrophe.
     """
@@ -51,4 +51,4 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(harmless_rows(rows))
-    return file.getvalue().encode("utf-8", "backslashreplace")  # a file name need not be UTF-8
+    return file.getvalue().encode("utf-8-sig", "backslashreplace")  # a file name need not be UTF-8

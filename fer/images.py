@@ -279,7 +279,11 @@ def _not_a_picture(content: bytes, shown: str) -> str:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """The picture in mode 'L' or 'RGB'; the same object where it is already."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_narrow(np.asarray(image).astype(np.uint16), _bits(image)))
+        values = np.asarray(image).astype(np.uint16)
+        narrow = _narrow(values, _bits(image))
+        if isinstance(clear := image.info.get("transparency"), int):  # a PNG's one value that is seen through
+            narrow[values == clear] = _BACKGROUND
+        return Image.fromarray(narrow)
     if image.mode in ("I", "F"):
         return Image.fromarray(_spread(np.asarray(image)))
     if image.mode in ("LA", "La") or (image.mode == "L" and "transparency" in image.info):

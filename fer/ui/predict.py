@@ -579,6 +579,10 @@ def examples(predictors: Sequence[Predictor]) -> None:
     faces, labels = _held_out_faces(data, turn) if data else _drawn_faces(turn)
     if data and not run.synthetic:
         st.markdown(f"A picture of each class from the validation pictures of {plain(run.data_name)}.")
+        if others := [p.run.name for p in predictors[1:] if p.run.fingerprint != run.fingerprint]:
+            st.caption(
+                f":material/info: Trained on other data, so they may have learned from these pictures: {plain(', '.join(others))}."
+            )
     elif run.synthetic:
         st.markdown(
             "One face of each expression, drawn by FER Lab: **synthetic**, like the faces that this network was trained on."

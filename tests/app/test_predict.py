@@ -508,6 +508,15 @@ def test_another_version_of_the_data_gives_no_examples_as_the_network_may_have_l
     assert "tiny is another version here than the one that it was trained on" in said(at)
 
 
+def test_of_a_network_of_other_data_it_is_said_that_it_may_know_the_examples(open_page, finished_run, store) -> None:
+    for name in ("same", "other"):
+        shutil.copytree(finished_run.path, store.root / name)
+    set_record(store.get("other"), fingerprint="another")
+    at = open_page("predict", run="done", **{"from": "Example faces"})
+    at.multiselect[0].set_value(["same", "other"]).run()
+    assert not at.exception and "they may have learned from these pictures: other." in said(at)
+
+
 def test_other_examples_are_other_faces(open_page, finished_run) -> None:
     at = open_page("predict", **{"from": "Example faces"})
     before = [url for image in at.image for url in image.value]

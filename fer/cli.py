@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -69,6 +70,7 @@ queue_app = typer.Typer(
 app.add_typer(queue_app, name="queue")
 
 _LOOK_SECONDS = 1.0  # between two looks at a run that is followed
+_MOST_NAME_BYTES = 180  # of a photo's name in that of its annotated picture: most file systems take 255 in all
 
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 TtaOption = Annotated[
@@ -472,7 +474,11 @@ def predict(
         str | None, typer.Option(help="The run to ask. Default: the best one trained on photographs.")
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Take each picture as one face, without looking for faces.")
+        bool,
+        typer.Option(
+            "--whole",
+            help="Take each picture as one face, without looking for faces. Of a long one the square in the middle; its ends are left out.",
+        ),
     ] = False,
     tta: TtaOption = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one row a face as CSV, too.")] = None,
@@ -490,14 +496,19 @@ def predict(
     if predictor.run.synthetic and not as_json:
         print(f"Note: {predictor.run.id} was trained on synthetic faces; its answers about photographs mean little.")
     found = []
+    paths = picture_paths(images)
+    if annotate:
+        _make_folder(annotate)
     with _bar("looking", as_json) as progress:
-        paths = picture_paths(images)
         for done, path in enumerate(paths):
             progress(done, len(paths))
             entry, photo = predict_path(predictor, path, whole=whole)
             found.append(entry)
             if annotate and photo is not None:
-                _annotate(annotate, photo, entry, len(found))
+                try:
+                    _annotate(annotate, photo, entry, len(found))
+                except FerError as error:  # the answers are worth more than a picture of one
+                    entry["note"] = str(error)
     if csv:
         _write(csv, as_csv([{"run": predictor.run.id, **row} for row in result_rows(found, predictor.classes)]))
     if as_json:
@@ -505,16 +516,18 @@ def predict(
     else:
         for entry in found:
             _print_prediction(entry)
-    return 2 if all("error" in entry for entry in found) else 0
+    return 2 if all("error" in entry or "note" in entry for entry in found) else 0
 
 
 def _annotate(folder: Path, photo: Any, entry: Mapping[str, Any], number: int) -> None:
     from fer.plots.predictions import annotated
 
-    _make_folder(folder)
     words = [(face["label"], face["unsure"]) for face in entry["faces"]]
     content = annotated(photo, [tuple(face["box"]) for face in entry["faces"]], words)
-    _write(folder / f"{number:04d}-{Path(entry['image']).stem[:80]}.png", content)
+    stem = Path(entry["image"]).stem
+    while len(os.fsencode(stem)) > _MOST_NAME_BYTES:
+        stem = stem[:-1]
+    _write(folder / f"{number:04d}-{stem}.png", content)
 
 
 def _make_folder(folder: Path) -> None:
@@ -1462,6 +1475,8 @@ def _print_prediction(entry: dict[str, Any]) -> None:
             f"{name}: face {i} at {x},{y} {w}x{h} {answer} {ranked[0][0]}: "
             + ", ".join(f"{c} {p:.0%}" for c, p in ranked)
         )
+    if "note" in entry:
+        print(f"{name}: {entry['note']}", file=sys.stderr)
 
 
 def _data_json(data: Any) -> dict[str, Any]:

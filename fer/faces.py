@@ -65,7 +65,8 @@ _cascades_lock = threading.Lock()  # an OpenCV cascade must not be used by two t
 class Face:
     """A face found in a photo.
 
-    box    x, y, width, height in pixels of the photo, inside it; x and y are the upper left corner
+    box    x, y, width, height in pixels of the photo; x and y are the upper left corner. It is as it was found and may leave
+           the photo, so that its centre is the face's; `clipped` gives what lies inside
     score  how many windows of all looks agreed on it, as a sum of logarithms; a clear face has 20 and more. Of YuNet its own
            score, 0 to 1. Not a probability of being a face
     angle  degrees by which to turn the photo anticlockwise around the box's centre so that the face stands upright
@@ -107,9 +108,8 @@ def crop_face(image: np.ndarray, box: Box, *, margin: float = MARGIN, angle: flo
     pixels are repeated. Raises ValueError for any other array and for a square that is empty or lies wholly outside the photo.
     """
     _check(image)
-    x, y, width, height = box
-    side = max(1, round(max(width, height) * (1 + 2 * margin)))
-    left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
+    _x, _y, width, height = box
+    left, top, side, _side = square_around(box, margin=margin)
     photo_height, photo_width = image.shape[:2]
     outside = left >= photo_width or top >= photo_height or left + side <= 0 or top + side <= 0
     if width < 1 or height < 1 or margin <= -0.5 or outside:
@@ -119,15 +119,40 @@ def crop_face(image: np.ndarray, box: Box, *, margin: float = MARGIN, angle: flo
     return _resize_square(_grey(_padded_square(image, left, top, side)))
 
 
+def square_around(box: Box, *, margin: float = MARGIN) -> Box:
+    """The square that `crop_face` cuts out: x, y, side, side, at least 1 pixel a side."""
+    x, y, width, height = box
+    side = max(1, round(max(width, height) * (1 + 2 * margin)))
+    return round(x + (width - side) / 2), round(y + (height - side) / 2), side, side
+
+
+def same_face(a: Box, b: Box) -> bool:
+    """Whether two boxes overlap so much that they are about one face."""
+    return _overlap(a, b) > _OVERLAP
+
+
+def clipped(box: Box, image: np.ndarray) -> Box:
+    """The part of a box (x, y, width, height) that lies inside the photo (H, W, ...); 0 wide or high where there is none."""
+    height, width = image.shape[:2]
+    x0, y0 = min(max(0, box[0]), width), min(max(0, box[1]), height)
+    x1, y1 = min(max(x0, box[0] + box[2]), width), min(max(y0, box[1] + box[3]), height)
+    return x0, y0, x1 - x0, y1 - y0
+
+
 def whole_face(image: np.ndarray) -> np.ndarray:
     """(48, 48) uint8 grey: the whole picture taken for a face, by the largest square in its centre.
 
     A wide or tall picture loses its two ends, so that the face is not squeezed. Arrays as in `crop_face`.
     """
+    return crop_face(image, centre_square(image), margin=0.0)
+
+
+def centre_square(image: np.ndarray) -> Box:
+    """The largest square in the middle of a picture, x, y, side, side: what `whole_face` takes. Arrays as in `crop_face`."""
     _check(image)
     height, width = image.shape[:2]
     side = min(height, width)
-    return _resize_square(_grey(_padded_square(image, (width - side) // 2, (height - side) // 2, side)))
+    return (width - side) // 2, (height - side) // 2, side, side
 
 
 def _check(image: np.ndarray) -> None:
@@ -195,7 +220,7 @@ def _find_turned(grey: np.ndarray) -> list[Face]:
             centre = back @ (x + width / 2, y + height / 2, 1.0)
             box = np.array([centre[0] - width / 2, centre[1] - height / 2, width, height]) / scale
             if face.score >= _LEAST_TURNED and _has_pixels(box, grey):
-                found.append(replace(face, box=_inside(box, grey), angle=float(angle)))
+                found.append(replace(face, box=_rounded(box), angle=float(angle)))
     return _without_overlaps(found)
 
 
@@ -225,7 +250,7 @@ def _look_closely(grey: np.ndarray, proposal: Box, votes: float) -> Face | None:
     centres = [(b.box[0] + b.box[2] / 2, b.box[1] + b.box[3] / 2, b.box[2]) for b in boxes]
     across, down, size = np.average(centres, axis=0, weights=[b.score for b in boxes]) / scale
     box = np.array([left + across - size / 2, top + down - size / 2, size, size])
-    return Face(_inside(box, grey), votes + score) if _has_pixels(box, grey) else None
+    return Face(_rounded(box), votes + score) if _has_pixels(box, grey) else None
 
 
 def _looks(part: np.ndarray) -> list[list[Face]]:
@@ -279,7 +304,7 @@ def _find_with_yunet(image: np.ndarray, model: str) -> list[Face]:
     detector.setInputSize(size)
     _count, rows = detector.detect(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA))
     boxes = [(face_square(row), float(row[-1])) for row in (() if rows is None else rows)]
-    return [Face(_inside(box / scale, image), score) for box, score in boxes if _has_pixels(box / scale, image)]
+    return [Face(_rounded(box / scale), score) for box, score in boxes if _has_pixels(box / scale, image)]
 
 
 def face_square(row: np.ndarray) -> np.ndarray:
@@ -328,16 +353,14 @@ def _moved(box: Box, scale: float, left: int, top: int) -> Box:
 
 
 def _has_pixels(box: np.ndarray, image: np.ndarray) -> bool:
-    _x, _y, width, height = _inside(box, image)
+    _x, _y, width, height = clipped(_rounded(box), image)
     return width > 0 and height > 0
 
 
-def _inside(box: np.ndarray, image: np.ndarray) -> Box:
-    """A box of fractions, rounded and clipped to the photo."""
-    height, width = image.shape[:2]
-    x0, y0 = max(0, round(float(box[0]))), max(0, round(float(box[1])))
-    x1, y1 = min(width, round(float(box[0] + box[2]))), min(height, round(float(box[1] + box[3])))
-    return x0, y0, x1 - x0, y1 - y0
+def _rounded(box: np.ndarray) -> Box:
+    """A box of fractions in whole pixels, each of its sides the nearest."""
+    x0, y0 = round(float(box[0])), round(float(box[1]))
+    return x0, y0, round(float(box[0] + box[2])) - x0, round(float(box[1] + box[3])) - y0
 
 
 @cache

@@ -36,6 +36,7 @@ EXTENSIONS = {
     ".tiff": "TIFF",
     ".gif": "GIF",
 }
+_OF_PHONES = (".heic", ".heif", ".avif")  # photos too, of kinds that are not read
 MAX_PIXELS = 100_000_000
 MAX_PHOTO_BYTES = 20 * 1024 * 1024
 _BACKGROUND = 255  # white stands behind transparent pixels, as on a page
@@ -121,9 +122,7 @@ def read_image(
 def read_photo(content: bytes, name: str, *, max_bytes: int = MAX_PHOTO_BYTES) -> np.ndarray:
     """A photo that somebody sent, as (H, W) or (H, W, 3) uint8: `read_image` for a file whose name's ending must agree
     with what it holds. Raises ImageError."""
-    ending = PurePosixPath(name).suffix.lower()
-    if ending not in EXTENSIONS:
-        raise ImageError(f"'{shown_name(name)}' does not end like a picture. Endings allowed: {', '.join(EXTENSIONS)}.")
+    ending = check_ending(name)
     image, info = read_with_info(content, name=name, max_bytes=max_bytes)
     if info.format != EXTENSIONS[ending]:
         right = next(e for e, kind in EXTENSIONS.items() if kind == info.format)
@@ -131,6 +130,20 @@ def read_photo(content: bytes, name: str, *, max_bytes: int = MAX_PHOTO_BYTES) -
             f"'{shown_name(name)}' ends in {ending} but holds a {info.format} picture. Rename it to end in {right}."
         )
     return np.asarray(image)
+
+
+def check_ending(name: str) -> str:
+    """The ending of a file's name in small letters, one of `EXTENSIONS`. Raises ImageError for any other."""
+    ending = PurePosixPath(name).suffix.lower()
+    if ending not in EXTENSIONS:
+        raise ImageError(f"'{shown_name(name)}' does not end like a picture. Endings allowed: {', '.join(EXTENSIONS)}.")
+    return ending
+
+
+def is_meant(name: str) -> bool:
+    """Whether a file in a folder or zip counts as one of its photos, by its name without folders: those that phones make and
+    that cannot be read too, so that they are not passed over in silence; hidden files, such as macOS's '._x.jpg', not."""
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in (*EXTENSIONS, *_OF_PHONES)
 
 
 def read_with_info(
@@ -266,7 +279,11 @@ def _not_a_picture(content: bytes, shown: str) -> str:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """The picture in mode 'L' or 'RGB'; the same object where it is already."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_narrow(np.asarray(image).astype(np.uint16), _bits(image)))
+        values = np.asarray(image).astype(np.uint16)
+        narrow = _narrow(values, _bits(image))
+        if isinstance(clear := image.info.get("transparency"), int):  # a PNG's one value that is seen through
+            narrow[values == clear] = _BACKGROUND
+        return Image.fromarray(narrow)
     if image.mode in ("I", "F"):
         return Image.fromarray(_spread(np.asarray(image)))
     if image.mode in ("LA", "La") or (image.mode == "L" and "transparency" in image.info):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fer.errors import ImageError
-from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, shown_name
+from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, check_ending, is_meant, shown_name
 
 MAX_ZIP_BYTES = 100 * 2**20  # packed, and all its pictures unpacked together
 MAX_ZIP_PHOTOS = 200
@@ -40,7 +40,7 @@ def unzip(content: bytes, name: str) -> list[Photo]:
     """The pictures in a zip in its own order, their names without folders where that tells them apart; other files are
     passed over.
 
-    A picture over a limit is an entry with its error. Raises ImageError for what is no zip, for one without a picture, and
+    A picture over a limit, or of a kind that cannot be read (HEIC), is an entry with its error. Raises ImageError for what is no zip, for one without a picture, and
     for one with too many or too large pictures.
     """
     shown = shown_name(name)
@@ -60,9 +60,8 @@ def unzip(content: bytes, name: str) -> list[Photo]:
 
 def _is_picture(member: zipfile.ZipInfo) -> bool:
     path = _path(member)
-    hidden = path.name.startswith(".") or "__MACOSX" in path.parts
     folder = member.filename.endswith("/")  # a name can be empty, which is_dir() does not expect
-    return not folder and not hidden and path.suffix.lower() in EXTENSIONS
+    return not folder and "__MACOSX" not in path.parts and is_meant(path.name)
 
 
 def _path(member: zipfile.ZipInfo) -> PurePosixPath:
@@ -91,6 +90,10 @@ def _check_members(members: list[zipfile.ZipInfo], shown: str) -> None:
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Photo:
     shown = shown_name(name)
+    try:
+        check_ending(name)
+    except ImageError as error:
+        return Photo(name, error=str(error))
     if member.flag_bits & 1:
         return Photo(name, error=f"'{shown}' is locked with a password. Pack it without one.")
     if member.file_size > MAX_PHOTO_BYTES:

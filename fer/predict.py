@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 
 from fer.errors import FerError, ImageError, RunError
 from fer.evaluate import Scorer
-from fer.faces import Box, Face, crop_face, find_faces, is_face_crop, whole_face
-from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, read_photo
+from fer.faces import MARGIN, Box, Face, centre_square, clipped, crop_face, find_faces, is_face_crop, square_around
+from fer.images import EXTENSIONS, MAX_PHOTO_BYTES, is_meant, read_photo
 from fer.metrics import softmax
 from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.selective import own_rule, rule_of
@@ -22,13 +22,19 @@ from fer.selective import own_rule, rule_of
 
 @dataclass(frozen=True)
 class FacePrediction:
-    """One face: its box (x, y, width, height) in pixels of the upright photo, the crop (48, 48) uint8 that the network
-    saw, a probability for each class, 0 to 1, and whether that supports no label (`fer.selective`)."""
+    """One face: the part of its box (x, y, width, height) that lies inside the upright photo, in its pixels, the crop (48, 48) uint8 that the network
+    saw, a probability for each class, 0 to 1, and whether that supports no label (`fer.selective`).
+
+    square, angle: what was cut out of the photo for it, x, y, side, side, which may leave the photo, and by how many
+    degrees it was turned, as in `fer.faces.Face`; None and 0 of a crop that came as one.
+    """
 
     box: Box
     crop: np.ndarray
     probs: dict[str, float]
     unsure: bool = False
+    square: Box | None = None
+    angle: float = 0.0
 
     @property
     def label(self) -> str:
@@ -77,21 +83,27 @@ class Predictor:
             raise ValueError(f"expected (N, 48, 48) uint8, got {faces.shape} {faces.dtype}")
         return softmax(self.scorer.logits(torch.from_numpy(np.ascontiguousarray(batch))), self.temperature)
 
-    def predict_photo(self, photo: np.ndarray, *, whole: bool = False, box: Box | None = None) -> list[FacePrediction]:
+    def predict_photo(
+        self, photo: np.ndarray, *, whole: bool = False, box: Box | None = None, angle: float = 0.0
+    ) -> list[FacePrediction]:
         """The faces found in a photo (H, W) or (H, W, 3) uint8, biggest first; empty where none is found.
 
-        A picture of 48x48 pixels is taken as a face crop; `whole` takes any picture as one face, and `box` is a face's
-        place set by hand: x, y, width, height in pixels. Raises ValueError for a box without a pixel of the photo.
+        A picture of 48x48 pixels is taken as a face crop; `whole` takes any picture as one face, by the largest square in
+        its middle, and `box` is a face's place set by hand: x, y, width, height in pixels, to be turned by `angle` as a
+        `Face`'s. Raises ValueError for a box without a pixel of the photo.
         """
-        height, width = photo.shape[:2]
         if box is not None:
-            faces, crops = [Face(box, 0.0)], [crop_face(photo, box, margin=0.0)]
+            faces, margin = [Face(box, 0.0, angle)], 0.0
         elif whole or is_face_crop(photo):
-            faces, crops = [Face((0, 0, width, height), 0.0)], [whole_face(photo)]
+            faces, margin = [Face(centre_square(photo), 0.0)], 0.0
         else:
-            faces = find_faces(photo)
-            crops = [crop_face(photo, face.box, angle=face.angle) for face in faces]
-        return self.judge(crops, [face.box for face in faces])
+            faces, margin = find_faces(photo), MARGIN
+        crops = [crop_face(photo, face.box, margin=margin, angle=face.angle) for face in faces]
+        said = self.judge(crops, [clipped(face.box, photo) for face in faces])
+        return [
+            replace(one, square=square_around(face.box, margin=margin), angle=face.angle)
+            for one, face in zip(said, faces, strict=True)
+        ]
 
     def judge(self, crops: Sequence[np.ndarray], boxes: Sequence[Box]) -> list[FacePrediction]:
         """The answers about face crops (48, 48) uint8 that were cut out already, in their order."""
@@ -135,7 +147,7 @@ def predict_path(predictor: Predictor, path: str, *, whole: bool = False) -> tup
 
 
 def picture_paths(arguments: Sequence[str]) -> list[str]:
-    """The files that are meant: a folder's pictures (not those of folders below), what a pattern such as 'a/*.jpg' matches, and
+    """The files that are meant: a folder's pictures (not those of folders below, nor hidden ones), what a pattern such as 'a/*.jpg' matches, and
     any other path as it is. Sorted within each argument, none twice. Raises ImageError for a folder or pattern without one,
     and for a folder that cannot be read.
     """
@@ -151,7 +163,7 @@ def picture_paths(arguments: Sequence[str]) -> list[str]:
 def _meant(argument: str) -> list[str]:
     path = Path(argument)
     if path.is_dir():
-        inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+        inside = sorted(str(p) for p in path.iterdir() if is_meant(p.name) and p.is_file())
         if not inside:
             raise ImageError(f"The folder '{argument}' holds no picture. Endings looked for: {', '.join(EXTENSIONS)}.")
         return inside

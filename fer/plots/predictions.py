@@ -79,16 +79,15 @@ def bars_alt(probs: Mapping[str, float]) -> str:
 def boxed(photo: np.ndarray, boxes: Sequence[tuple[int, int, int, int]]) -> Image.Image:
     """The photo, its longer side at most 1,280 pixels, with a box around each face, numbered from 1.
 
-    photo: (H, W) or (H, W, 3) uint8; boxes: x, y, width, height in its pixels. A box as large as the photo is not drawn.
+    photo: (H, W) or (H, W, 3) uint8; boxes: x, y, width, height in its pixels. A box that is the whole photo is not drawn.
     """
     view = Image.fromarray(photo).convert("RGB")
     view.thumbnail((_VIEW_SIDE, _VIEW_SIDE), Image.Resampling.LANCZOS)
     scale = view.width / photo.shape[1]
-    draw = ImageDraw.Draw(view)
     line = max(2, round(max(view.size) / 300))
     for number, box in enumerate(boxes, start=1):
-        if box[2:] != (photo.shape[1], photo.shape[0]):
-            _draw_box(draw, [v * scale for v in box], str(number), line)
+        if tuple(box) != (0, 0, photo.shape[1], photo.shape[0]):
+            _draw_box(view, [v * scale for v in box], str(number), line)
     return view
 
 
@@ -135,14 +134,13 @@ def annotated(
 ) -> bytes:
     """The photo in its own size as PNG, each face with its box, its number and its label in words.
 
-    words: (label, whether unsure) for each box. A box as large as the photo is not drawn; nothing but pixels is written.
+    words: (label, whether unsure) for each box. A box that is the whole photo is not drawn; nothing but pixels is written.
     """
     view = Image.fromarray(photo).convert("RGB")
-    draw = ImageDraw.Draw(view)
     line = max(2, round(max(view.size) / 400))
     for number, (box, (label, unsure)) in enumerate(zip(boxes, words, strict=True), start=1):
-        if box[2:] != view.size:
-            _draw_box(draw, box, f"{number} {says(label, unsure)}", line)
+        if tuple(box) != (0, 0, *view.size):
+            _draw_box(view, box, f"{number} {says(label, unsure)}", line)
     content = io.BytesIO()
     view.save(content, "PNG", compress_level=4)
     return content.getvalue()
@@ -164,7 +162,9 @@ def enlarged(crop: np.ndarray, times: int = 4) -> Image.Image:
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], number: str, line: int) -> None:
+def _draw_box(view: Image.Image, box: Sequence[float], label: str, line: int) -> None:
+    """The box, and the label in its upper left corner, moved and, where it must be, made smaller to stay in the picture."""
+    draw = ImageDraw.Draw(view)
     x, y, width, height = box
     corners = [x, y, x + width, y + height]
     draw.rectangle(corners, outline=_OUTLINE, width=2 * line)
@@ -172,10 +172,15 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], number: str, line
     left, top = x + inset, y + inset
     right, bottom = max(left, x + width - inset), max(top, y + height - inset)
     draw.rectangle([left, top, right, bottom], outline=_BOX, width=line)
-    font = ImageFont.load_default(size=max(12.0, min(0.2 * height, 9.0 * line)))
-    left, top, right, bottom = draw.textbbox((0, 0), number, font=font)
-    draw.rectangle([x, y, x + right - left + 4 * line, y + bottom - top + 4 * line], fill=_BOX)
-    draw.text((x + 2 * line - left, y + 2 * line - top), number, font=font, fill=_OUTLINE)
+    size, room = max(12.0, min(0.2 * height, 9.0 * line)), view.width - 1 - 4 * line
+    font = ImageFont.load_default(size=size)
+    if (long := font.getlength(label)) > room:
+        font = ImageFont.load_default(size=max(1.0, size * room / long))
+    left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
+    wide, high = right - left + 4 * line, bottom - top + 4 * line
+    x, y = max(0, min(x, view.width - 1 - wide)), max(0, min(y, view.height - 1 - high))
+    draw.rectangle([x, y, x + wide, y + high], fill=_BOX)
+    draw.text((x + 2 * line - left, y + 2 * line - top), label, font=font, fill=_OUTLINE)
 
 
 def _percent(value: float) -> str:

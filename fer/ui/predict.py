@@ -21,7 +21,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from fer.card import FOR, MUST_NOT, SAYS, labels_note
-from fer.data.dataset import CLASSES, prepared
+from fer.data.dataset import CLASSES, Dataset, prepared
 from fer.data.sample import draw_face
 from fer.errors import ImageError
 from fer.images import EXTENSIONS, read_photo
@@ -30,9 +30,9 @@ from fer.plots.predictions import annotated, board, boxed, says
 from fer.results import as_csv, harmless_rows, result_rows
 from fer.runs import Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import plain
-from fer.ui.loaders import load_dataset, shown
+from fer.ui.loaders import shown
 from fer.ui.parts import data_notes, percent, pick_run
-from fer.ui.predict_face import Opinion, face_card
+from fer.ui.predict_face import Opinion, face_card, own_data
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: only once there is a picture to ask about
     from fer.predict import FacePrediction, Predictor
@@ -46,6 +46,9 @@ _PHOTOS_A_PAGE = 5
 _VIEW_WIDTH, _VIEW_HEIGHT = 640, 560  # pixels on the screen, at most
 _BOARD_WIDTH = 470  # what a column of a wide page has: a figure that must shrink keeps its height, and leaves a gap
 _ANSWERS, _ZIPS, _STOPPED = "predict-answers", "predict-zips", "predict-stopped"
+_FOUND = "predict-found"  # by photo whose box is set by hand: square and angle of each face that was found, the biggest first
+
+HandBox = tuple[int, int, int, float]  # left, top and side in pixels, and the angle of the face that was found there
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Answer:
     view: bytes = b""
     faces: tuple[FacePrediction, ...] = ()
     others: Mapping[str, tuple[FacePrediction, ...]] = field(default_factory=dict)
+    whole: bool = False  # judged as one face, by the square in its middle
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -314,6 +318,8 @@ def _keep_choices(photos: Sequence[Sent]) -> None:
         for key in (_whole_key(photo), _hand_key(photo), *_hand_keys(photo)):
             if key in st.session_state:
                 st.session_state[key] = st.session_state[key]
+    keys, found = {photo.key for photo in photos}, st.session_state.get(_FOUND, {})
+    st.session_state[_FOUND] = {key: faces for key, faces in found.items() if key in keys}
 
 
 def _set_stopped(stopped: bool) -> None:
@@ -326,13 +332,12 @@ def answer(
     name: str,
     *,
     whole: bool = False,
-    box: tuple[int, int, int] | None = None,
+    box: HandBox | None = None,
     error: str = "",
 ) -> Answer:
-    """The answer about one file; a file that cannot be read gets its sentence.
+    """The answer about one file; a file that cannot be read gets its sentence. box: set by hand."""
+    from fer.faces import is_face_crop  # OpenCV; the networks are loaded by now
 
-    box: set by hand: left, top and side in pixels.
-    """
     if error:
         return Answer(name, error=error)
     try:
@@ -340,11 +345,16 @@ def answer(
     except ImageError as unreadable:
         return Answer(name, error=str(unreadable))
     first = predictors[0]
-    faces = first.predict_photo(photo, whole=whole, box=(box[0], box[1], box[2], box[2]) if box else None)
+    if box:
+        left, top, side, angle = box
+        faces = first.predict_photo(photo, box=(left, top, side, side), angle=angle)
+    else:
+        faces = first.predict_photo(photo, whole=whole)
     others = {p.run.id: tuple(p.judge([f.crop for f in faces], [f.box for f in faces])) for p in predictors[1:]}
     view = io.BytesIO()
     boxed(photo, [face.box for face in faces]).save(view, "JPEG", quality=90)
-    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces), others)
+    as_one = not box and (whole or is_face_crop(photo))
+    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces), others, as_one)
 
 
 def show_all(predictors: Sequence[Predictor], photos: Sequence[Sent], answers: Sequence[Answer | None]) -> None:
@@ -419,7 +429,11 @@ def _offer_whole(photo: Sent, found: Answer) -> None:
             icon=":material/search_off:",
         )
     if not found.faces or st.session_state.get(key):
-        st.toggle("Use the whole picture as a face", key=key)
+        st.toggle(
+            "Use the whole picture as a face",
+            key=key,
+            help="By the largest square in its middle, so that the face is not squeezed: the ends of a long picture are left out.",
+        )
 
 
 def _offer_box(photo: Sent, found: Answer) -> None:
@@ -434,30 +448,48 @@ def _offer_box(photo: Sent, found: Answer) -> None:
         args=(photo, found),
     )
     side, left, top = _hand_keys(photo)
-    shorter = min(found.width, found.height)
-    if by_hand and shorter > 1:
-        st.caption("Draw a box around the face on the photo, or move these.")
-        st.slider("Side of the square, pixels", 1, shorter, key=side)
-        st.slider("From the left, pixels", 0, found.width - 1, key=left)
-        st.slider("From the top, pixels", 0, found.height - 1, key=top)
+    if by_hand and min(found.width, found.height) > 1:
+        x, y, longest = _start(photo, found)  # a face that was found may leave the photo
+        st.caption(f"Draw a box around the face on the photo, or move these.{_turn_kept(photo)}")
+        st.slider("Side of the square, pixels", 1, max(longest, min(found.width, found.height)), key=side)
+        st.slider("From the left, pixels", min(0, x), found.width - 1, key=left)
+        st.slider("From the top, pixels", min(0, y), found.height - 1, key=top)
+
+
+def _turn_kept(photo: Sent) -> str:
+    """That the crop is still turned as the face that was found is, or ''."""
+    box = _hand_box(photo)
+    if not box or not box[3]:
+        return ""
+    return f" As long as the box overlaps the face that was found here, what is inside is turned by {abs(box[3]):g}°, so that it stands upright."
 
 
 def _start_box(photo: Sent, found: Answer) -> None:
-    """Begin with the biggest face that was found, else with a square in the middle."""
-    shorter = min(found.width, found.height)
-    middle = (found.width // 2 - shorter // 4, found.height // 2 - shorter // 4, shorter // 2, shorter // 2)
-    x, y, width, height = found.faces[0].box if found.faces else middle
-    for key, value in zip(_hand_keys(photo), (max(1, min(shorter, max(width, height))), x, y), strict=True):
+    """Begin with what the networks saw of the biggest face that was found, else with a square in the middle."""
+    kept = st.session_state.setdefault(_FOUND, {})
+    kept[photo.key] = [(face.square, face.angle) for face in found.faces]
+    left, top, side = _start(photo, found)
+    for key, value in zip(_hand_keys(photo), (side, left, top), strict=True):
         st.session_state[key] = value
+
+
+def _start(photo: Sent, found: Answer) -> tuple[int, int, int]:
+    """Left, top and side that a box set by hand begins with."""
+    faces = st.session_state.get(_FOUND, {}).get(photo.key)
+    if faces:
+        return faces[0][0][:3]
+    half = max(1, min(found.width, found.height) // 2)
+    return (found.width - half) // 2, (found.height - half) // 2, half
 
 
 def _show_board(photo: Sent, found: Answer) -> None:
     """The photo to draw a box on. The box that is set is in the picture itself, so each box is a board of its own."""
     width = min(_view_width(found), _BOARD_WIDTH)
+    shown = max(10, width), max(10, round(width * found.height / found.width))  # plotly draws nothing smaller
     key = f"board-{photo.key}-{'-'.join(str(v) for v in _hand_box(photo) or ())}"
     st.plotly_chart(
-        board(found.view, (found.width, found.height), (width, max(10, round(width * found.height / found.width)))),
-        width=width,
+        board(found.view, (found.width, found.height), shown),
+        width=shown[0],
         theme=None,
         key=key,
         config={"displayModeBar": False},
@@ -486,12 +518,19 @@ def drawn_square(x: Sequence[float], y: Sequence[float], width: int, height: int
     return max(0, min(left, width - side)), max(0, min(top, height - side)), side
 
 
-def _hand_box(photo: Sent) -> tuple[int, int, int] | None:
-    """Left, top and side that the visitor has set, None while the box is not set by hand."""
+def _hand_box(photo: Sent) -> HandBox | None:
+    """What the visitor has set, with the angle of the face that was found there, so that it is cut out as before; None while
+    the box is not set by hand."""
     side, left, top = (st.session_state.get(key) for key in _hand_keys(photo))
     if not st.session_state.get(_hand_key(photo)) or side is None:
         return None
-    return int(left or 0), int(top or 0), int(side)
+    from fer.faces import same_face  # OpenCV; there is an answer to move the box of, so it is loaded
+
+    side = int(side)
+    left, top = (max(1 - side, int(v or 0)) for v in (left, top))  # a pixel of the photo, at least
+    faces = st.session_state.get(_FOUND, {}).get(photo.key, ())
+    angle = next((turn for square, turn in faces if same_face(square, (left, top, side, side))), 0.0)
+    return left, top, side, angle
 
 
 def _whole_key(photo: Sent) -> str:
@@ -508,8 +547,9 @@ def _hand_keys(photo: Sent) -> tuple[str, str, str]:
 
 def _count(found: Answer) -> str:
     faces = len(found.faces)
-    if faces == 1 and found.faces[0].box == (0, 0, found.width, found.height):
-        return "Judged whole, as one face"
+    if found.whole:
+        ends = "" if found.width == found.height else ", by the square in the middle: its ends are left out"
+        return f"Judged whole, as one face{ends}"
     return {0: "No face found", 1: "1 face"}.get(faces, f"{faces} faces, the biggest first")
 
 
@@ -523,8 +563,8 @@ def _photo_alt(found: Answer) -> str:
 
 def _view_width(found: Answer) -> int:
     """Pixels on the screen: neither wider nor taller than its place, and a tiny picture enlarged."""
-    fits = min(found.width, _VIEW_WIDTH, round(_VIEW_HEIGHT * found.width / found.height))
-    return max(fits, min(192, round(_VIEW_HEIGHT * found.width / found.height)), 24)
+    widest = min(_VIEW_WIDTH, _VIEW_HEIGHT * found.width // found.height)
+    return max(1, min(widest, max(found.width, 192)))
 
 
 # --- examples
@@ -535,17 +575,22 @@ def examples(predictors: Sequence[Predictor]) -> None:
     predictor = predictors[0]
     run = predictor.run
     turn = st.session_state.get("examples-turn", 0)
-    own = run.data_name in prepared()
-    faces, labels = _own_faces(run, turn) if own else _drawn_faces(turn)
-    if own and not run.synthetic:
+    data = own_data(run)
+    faces, labels = _held_out_faces(data, turn) if data else _drawn_faces(turn)
+    if data and not run.synthetic:
         st.markdown(f"A picture of each class from the validation pictures of {plain(run.data_name)}.")
+        if others := [p.run.name for p in predictors[1:] if p.run.fingerprint != run.fingerprint]:
+            st.caption(
+                f":material/info: Trained on other data, so they may have learned from these pictures: {plain(', '.join(others))}."
+            )
     elif run.synthetic:
         st.markdown(
             "One face of each expression, drawn by FER Lab: **synthetic**, like the faces that this network was trained on."
         )
     else:
+        where = "is another version here" if run.data_name in prepared() else "is not prepared here"
         st.markdown(
-            f"One face of each expression, drawn by FER Lab: **synthetic**. This network was trained on photographs, and its data set {plain(run.data_name)} is not prepared here, so expect mistakes."
+            f"One face of each expression, drawn by FER Lab: **synthetic**. This network was trained on photographs, and its data set {plain(run.data_name)} {where}, so expect mistakes."
         )
     box = (0, 0, 48, 48)
     found = [p.judge(faces, [box] * len(faces)) for p in predictors]
@@ -563,9 +608,8 @@ def _example_card(opinions: list[Opinion], label: str, *, key: str) -> None:
     face_card(opinions, "This face", key=key, note=note)
 
 
-def _own_faces(run: Run, turn: int) -> tuple[list[np.ndarray], list[str]]:
-    """A held-out face of each class that has one, from the data set that the run was trained on."""
-    data = load_dataset(run.data_name).with_val_fraction(run.config.data.val_fraction if run.config else None)
+def _held_out_faces(data: Dataset, turn: int) -> tuple[list[np.ndarray], list[str]]:
+    """A held-out face (48, 48) uint8 of each class that has one, and their labels."""
     images, labels = data.subset("val")
     rng = np.random.default_rng(turn)
     present = np.unique(labels)

@@ -11,6 +11,7 @@ import streamlit as st
 
 from fer.data.dataset import Dataset, prepared
 from fer.plots.predictions import bars_alt, enlarged, heat_over, looks, probability_bars
+from fer.runs import Run
 from fer.ui.frame import dark, plain
 from fer.ui.loaders import load_dataset, remembered
 from fer.ui.parts import chart, percent
@@ -114,8 +115,8 @@ def _closest(opinion: Opinion, key: str) -> None:
         return
     if not st.toggle("The closest training faces", key=f"near-{key}"):
         return
-    data = load_dataset(run.data_name).with_val_fraction(run.config.data.val_fraction)
-    if data.fingerprint != run.fingerprint:
+    data = own_data(run)
+    if data is None:
         st.caption(f"{plain(run.data_name)} is another version here than the one that it was trained on.")
         return
     found = _neighbours(opinion.predictor, data, _identity(opinion.predictor, data)).closest(
@@ -126,6 +127,15 @@ def _closest(opinion: Opinion, key: str) -> None:
         column.caption(plain(data.classes[int(data.labels[near.index])]))
     whose = f"the last layer of its first member, {plain(run.members[0])}," if run.members else "its last layer"
     st.caption(f"Training pictures that reach {whose} most alike, closest first, with their labels.")
+
+
+def own_data(run: Run) -> Dataset | None:
+    """The data set that the run was trained on, split as it was then; None where it is not here, or in another version, whose
+    val may hold pictures that the run learned from. Raises DataError for a damaged one."""
+    if run.data_name not in prepared():
+        return None
+    data = load_dataset(run.data_name).with_val_fraction(run.config.data.val_fraction if run.config else None)
+    return data if data.fingerprint == run.fingerprint else None
 
 
 @st.cache_resource(max_entries=2, show_spinner="Looking at every training face, once for this network")

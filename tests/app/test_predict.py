@@ -9,6 +9,7 @@ import re
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from skimage import data as pictures
 
 from fer.card import FOR, LABELS, MUST_NOT, SAYS, UNKNOWN_LABELS
-from fer.data.dataset import CLASSES
+from fer.data.dataset import CLASSES, save
 from fer.images import MAX_PHOTO_BYTES
 from fer.predict import Predictor
 from fer.results import as_csv, result_rows
@@ -160,7 +161,8 @@ def test_without_a_face_the_whole_picture_can_be_used(open_page, finished_run) -
     at = upload(open_page("predict"), ("plain.png", encode(np.full((200, 300), 120, dtype=np.uint8))))
     assert charts(at) == 0
     toggle(at, "Use the whole picture as a face").set_value(True).run()
-    assert not at.exception and charts(at) == 1 and "Judged whole, as one face" in said(at)
+    assert not at.exception and charts(at) == 1
+    assert "Judged whole, as one face, by the square in the middle: its ends are left out." in said(at)
     toggle(at, "Use the whole picture as a face").set_value(False).run()
     assert charts(at) == 0 and "No face found" in said(at)
 
@@ -299,8 +301,28 @@ def test_a_box_set_by_hand_is_judged(open_page, finished_run, tiny) -> None:
     assert [row[c] / 100 for c in CLASSES] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("size", [(200, 300), (20, 1200)])
-def test_a_box_of_one_pixel_and_a_very_wide_photo_are_no_defect(open_page, finished_run, size) -> None:
+def lean(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).rotate(24, Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)))
+
+
+@pytest.mark.parametrize("change", [np.asarray, lean, lambda a: np.ascontiguousarray(a[:, 188:])])
+def test_a_box_set_by_hand_begins_with_what_the_network_saw(open_page, finished_run, astronaut, change) -> None:
+    """A face that stands upright, one that leans and is turned, and one that the photo's left edge cuts."""
+    at = upload(open_page("predict"), ("a.png", encode(change(astronaut))))
+    before = at.dataframe[0].value.iloc[0]
+    toggle(at, "Set the box by hand").set_value(True).run()
+    after = at.dataframe[0].value.iloc[0]
+    assert not at.exception and [after[c] for c in CLASSES] == pytest.approx([before[c] for c in CLASSES], abs=1e-3)
+    turned = "what is inside is turned by 20°"
+    assert (turned in said(at)) == (change is lean)
+    for slider in at.slider:
+        slider.set_value(1)
+    at.run()
+    assert not at.exception and turned not in said(at), "the box is elsewhere now"
+
+
+@pytest.mark.parametrize("size", [(200, 300), (20, 1200), (20_000, 50)])
+def test_a_box_of_one_pixel_and_a_very_long_photo_are_no_defect(open_page, finished_run, size) -> None:
     at = upload(open_page("predict"), ("plain.png", encode(np.full(size, 120, dtype=np.uint8))))
     toggle(at, "Set the box by hand").set_value(True).run()
     next(s for s in at.slider if s.label.startswith("Side")).set_value(1).run()
@@ -363,6 +385,12 @@ def test_a_drawn_box_is_the_square_around_its_middle_inside_the_photo() -> None:
     assert parts.drawn_square([280, 320], [190, 230], 300, 200) == (260, 160, 40)
     assert parts.drawn_square([0, 300], [0, 200], 300, 200) == (50, 0, 200)
     assert parts.drawn_square([7, 7], [9, 9], 300, 200) == (6, 8, 1)
+
+
+@pytest.mark.parametrize("size", [(50, 20_000), (3, 1200), (400, 300), (4000, 100), (20, 20), (100, 560)])
+def test_a_photo_is_shown_in_its_place(size: tuple[int, int]) -> None:
+    width = parts._view_width(parts.Answer("x", *size))
+    assert 1 <= width <= 640 and width * size[1] / size[0] <= 560
 
 
 def test_below_the_threshold_the_page_says_unsure(open_page, finished_run, tiny) -> None:
@@ -466,6 +494,27 @@ def test_without_its_data_set_the_examples_are_drawn_and_say_so(open_page, finis
     at = open_page("predict", **{"from": "Example faces"})
     assert not at.exception and charts(at) == len(CLASSES)
     assert "synthetic" in said(at) and "expect mistakes" in said(at)
+
+
+def test_another_version_of_the_data_gives_no_examples_as_the_network_may_have_learned_from_them(
+    open_page, finished_run, tiny
+) -> None:
+    save(replace(tiny, splits=1 - tiny.splits, fingerprint=""))  # what the network learned from is val now
+    at = open_page("predict", **{"from": "Example faces"})
+    assert not at.exception and charts(at) == len(CLASSES)
+    words = said(at)
+    assert "A picture of each class" not in words and "its data set tiny is another version here" in words
+    toggle(at, "The closest training faces").set_value(True).run()
+    assert "tiny is another version here than the one that it was trained on" in said(at)
+
+
+def test_of_a_network_of_other_data_it_is_said_that_it_may_know_the_examples(open_page, finished_run, store) -> None:
+    for name in ("same", "other"):
+        shutil.copytree(finished_run.path, store.root / name)
+    set_record(store.get("other"), fingerprint="another")
+    at = open_page("predict", run="done", **{"from": "Example faces"})
+    at.multiselect[0].set_value(["same", "other"]).run()
+    assert not at.exception and "they may have learned from these pictures: other." in said(at)
 
 
 def test_other_examples_are_other_faces(open_page, finished_run) -> None:

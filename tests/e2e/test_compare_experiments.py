@@ -73,7 +73,7 @@ def test_the_csv_holds_what_metrics_jsonl_holds(server: Server, page: Page, tmp_
     with page.expect_download() as download:
         page.get_by_role("button", name="Top-1 as CSV").click()
     download.value.save_as(tmp_path / "top1.csv")
-    rows = list(csv.DictReader((tmp_path / "top1.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "top1.csv").read_text("utf-8-sig").splitlines()))
     for name in STUDY:
         metrics = [json.loads(line) for line in (server.store / name / "metrics.jsonl").read_text().splitlines()]
         mine = [r for r in rows if r["run"] == name]
@@ -116,7 +116,7 @@ def test_the_table_of_figures_is_that_of_metrics_jsonl(server: Server, page: Pag
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV", exact=True).click()
     download.value.save_as(tmp_path / "figures.csv")
-    rows = {r["id"]: r for r in csv.DictReader((tmp_path / "figures.csv").read_text().splitlines())}
+    rows = {r["id"]: r for r in csv.DictReader((tmp_path / "figures.csv").read_text("utf-8-sig").splitlines())}
     assert list(rows) == list(STUDY)
     for name, row in rows.items():
         metrics = [json.loads(line) for line in (server.store / name / "metrics.jsonl").read_text().splitlines()]

@@ -52,7 +52,7 @@ def test_from_photos_to_a_table(server: Server, page: Page, photos: list[str], t
     with page.expect_download() as download:
         page.get_by_role("button", name="Download results (CSV)").click()
     download.value.save_as(tmp_path / "results.csv")
-    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text("utf-8-sig").splitlines()))
     assert [row["photo"] for row in rows] == ["nobody.png", "one.png", "many.png", "many.png"]
     assert rows[0]["problem"] == "no face found"
     assert all(row["unsure"] in ("True", "False") for row in rows[1:])

@@ -579,6 +579,30 @@ def test_predict_a_folder_into_a_table_and_annotated_pictures(ask, finished_run,
     assert [Path(e["image"]).name for e in patterns] == ["=b.png", "a.png"]
 
 
+@pytest.mark.parametrize("name", ["笑" * 78 + ".png", "a" * 240 + ".png"])
+def test_a_long_name_is_cut_for_its_annotated_picture(ask, finished_run, tmp_path, tiny, name):
+    Image.fromarray(tiny.images[0]).save(tmp_path / name)
+    code, _out, err = ask("predict", str(tmp_path / name), "--annotate", str(tmp_path / "out"), "--json")
+    [made] = (tmp_path / "out").iterdir()
+    assert (code, err) == (0, "") and made.name == f"0001-{name[: 180 // len(name[0].encode())]}.png"
+
+
+def test_a_picture_that_cannot_be_annotated_is_a_note_and_the_answers_are_kept(
+    ask, finished_run, tmp_path, tiny, monkeypatch
+):
+    for name in "ab":
+        Image.fromarray(tiny.images[0]).save(tmp_path / f"{name}.png")
+    table, drawn = tmp_path / "faces.csv", tmp_path / "out"
+    (drawn / "0001-a.png").mkdir(parents=True)  # in the place of a picture
+    words = ("predict", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--annotate", str(drawn), "--csv", str(table))
+    code, out, err = ask(*words)
+    assert code == 0 and "a.png: face 1" in out and "b.png: face 1" in out
+    assert "0001-a.png cannot be written" in err and (drawn / "0002-b.png").is_file()
+    rows = pd.read_csv(table)
+    assert list(rows["face"]) == [1, 1] and "cannot be written" in rows["problem"][0] and pd.isna(rows["problem"][1])
+    assert "cannot be written" in json.loads(ask(*words, "--json")[1])[0]["note"]
+
+
 def test_where_nothing_can_be_written_predict_says_so(ask, finished_run, tmp_path, picture):
     path = tmp_path / "gone" / "x.csv"
     code, _out, err = ask("predict", picture, "--csv", str(path))
@@ -608,7 +632,7 @@ def test_no_face_is_no_error(ask, finished_run, picture):
     assert json.loads(out)[0]["faces"] == []
     assert ask("predict", picture)[0] == 0
     whole = json.loads(ask("predict", picture, "--whole", "--json")[1])
-    assert whole[0]["faces"][0]["box"] == [0, 0, 90, 60]
+    assert whole[0]["faces"][0]["box"] == [15, 0, 60, 60]
 
 
 def test_exit_code_2_only_where_no_file_could_be_read(ask, finished_run, picture, tmp_path):

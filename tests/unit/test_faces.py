@@ -11,7 +11,7 @@ import skimage.data
 
 from fer import faces
 from fer.errors import ConfigError
-from fer.faces import SIZE, Face, crop_face, find_faces, is_face_crop, whole_face
+from fer.faces import SIZE, Face, clipped, crop_face, find_faces, is_face_crop, whole_face
 
 ASTRONAUT_FACE = (176, 66, 98, 118)  # by eye: x, y, width, height, hairline to chin
 
@@ -156,12 +156,23 @@ def test_what_a_yunet_says_becomes_squares_in_the_photos_pixels(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("cut", [(0, 0), (66, 0), (0, 176), (66, 176)])
-def test_boxes_stay_inside_the_photo(astronaut: np.ndarray, cut: tuple[int, int]):
+def test_what_is_shown_of_a_box_lies_inside_the_photo(astronaut: np.ndarray, cut: tuple[int, int]):
     photo = astronaut[cut[0] : 185, cut[1] : 280]
     for face in find_faces(photo):
-        x, y, width, height = face.box
+        x, y, width, height = clipped(face.box, photo)
         assert x >= 0 and y >= 0 and width > 0 and height > 0
         assert x + width <= photo.shape[1] and y + height <= photo.shape[0]
+
+
+def test_a_face_at_the_edge_is_cropped_around_its_own_centre(astronaut: np.ndarray, astronaut_faces: list[Face]):
+    x, _y, side, _ = astronaut_faces[0].box
+    photo = np.ascontiguousarray(astronaut[:, x + 10 :])  # the left edge runs through the face
+    [face] = find_faces(photo)
+    assert face.box[0] < 0 and abs(face.box[2] - face.box[3]) <= 1, "a square still"
+    assert face.box[0] + face.box[2] / 2 == pytest.approx(side / 2 - 10, abs=2)
+    assert clipped(face.box, photo)[0] == 0
+    assert clipped((-5, 90, 20, 20), np.zeros((100, 100))) == (0, 90, 15, 10)
+    assert clipped((200, -30, 20, 20), np.zeros((100, 100)))[2:] == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["brick", "coffee", "grass", "gravel", "page", "rocket"])

@@ -130,6 +130,16 @@ def test_transparent_pixels_stand_on_white(mode):
     assert (values[:, :2] == 0).all() and (values[:, 2:] == 255).all()
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_the_grey_that_a_png_calls_transparent_is_white(depth):
+    values = np.array([[0, 0, 200], [100, 0, 200]]) * (257 if depth == 16 else 1)
+    lines = b"".join(b"\0" + row.astype(">u2" if depth == 16 else np.uint8).tobytes() for row in values)
+    content = png_of(3, 2, depth, 0, lines)
+    at = content.index(b"IDAT") - 4
+    content = content[:at] + chunk(b"tRNS", struct.pack(">H", 0)) + content[at:]
+    assert np.asarray(read_image(content)).tolist() == [[255, 255, 200], [100, 255, 200]]
+
+
 def test_half_transparent_black_is_mid_grey():
     values = to_grey(read_image(encode(Image.new("LA", (2, 2), (0, 128)))))
     assert abs(int(values[0, 0]) - 127) <= 1

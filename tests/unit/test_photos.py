@@ -38,6 +38,16 @@ def test_pictures_come_out_in_order_and_other_files_are_passed_over(method):
     assert read_photo(found[0].content, found[0].name).shape == (20, 20)
 
 
+def test_a_photo_of_a_kind_that_cannot_be_read_is_an_entry_with_the_sentence_of_a_single_one():
+    names = ["1.png", "x/IMG_2.HEIC", "3.avif", "4.Heif"]
+    found = unzip(pack({name: png() for name in names} | {"__MACOSX/._IMG_2.HEIC": b"x", "._3.avif": b"x"}), "a.zip")
+    assert [p.name for p in found] == ["1.png", "IMG_2.HEIC", "3.avif", "4.Heif"] and not found[0].error
+    for photo in found[1:]:
+        with pytest.raises(ImageError) as alone:
+            read_photo(png(), photo.name)
+        assert photo.error == str(alone.value) and not photo.content
+
+
 def test_equal_names_in_different_folders_are_told_apart():
     found = unzip(pack({"a/1.png": png(1), "b/1.png": png(2), "b/2.png": png(3)}), "a.zip")
     assert [(p.name, p.content) for p in found] == [("a/1.png", png(1)), ("b/1.png", png(2)), ("2.png", png(3))]

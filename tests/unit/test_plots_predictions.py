@@ -1,7 +1,10 @@
 """An answer as something to see: words, bars, boxes."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from fer.data.dataset import CLASSES
 from fer.plots.predictions import annotated, bars_alt, board, boxed, enlarged, looks, probability_bars
@@ -73,6 +76,31 @@ def test_boxes_at_the_edge_and_tiny_ones_are_drawn(box: tuple[int, int, int, int
     photo = np.zeros((300 * scale, 400 * scale, 3), dtype=np.uint8)
     assert np.asarray(boxed(photo, [box])).any()
     assert annotated(photo, [box], [("happy", False)])
+
+
+def test_a_box_as_large_as_the_photo_and_moved_is_drawn() -> None:
+    photo = np.full((300, 300, 3), 100, np.uint8)
+    assert (np.asarray(boxed(photo, [(100, 0, 300, 300)])) != 100).any()
+    moved, whole = (annotated(photo, [box], [("happy", False)]) for box in ((100, 0, 300, 300), (0, 0, 300, 300)))
+    assert (np.asarray(Image.open(io.BytesIO(moved))) != 100).any()
+    assert (np.asarray(Image.open(io.BytesIO(whole))) == 100).all()
+
+
+@pytest.mark.parametrize("size", [(400, 300), (130, 130), (60, 500)])
+@pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_a_label_stays_in_the_picture(size: tuple[int, int], corner: tuple[int, int], monkeypatch) -> None:
+    drawn, real = [], ImageDraw.ImageDraw.text
+
+    def text(self, xy, words, **options):
+        drawn.append(self.textbbox(xy, words, font=options["font"]))
+        real(self, xy, words, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    (width, height), side = size, 40
+    box = (corner[0] * (width - side), corner[1] * (height - 8), side, side)
+    annotated(np.zeros((height, width, 3), np.uint8), [box], [("surprise", False)])
+    left, top, right, bottom = drawn[0]
+    assert left >= 0 and top >= 0 and right <= width and bottom <= height
 
 
 def test_an_enlarged_crop_shows_its_own_pixels() -> None:

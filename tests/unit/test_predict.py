@@ -13,7 +13,7 @@ from fer import predict
 from fer.data.dataset import CLASSES
 from fer.errors import CheckpointError, ImageError, RunError
 from fer.evaluate import evaluate_run
-from fer.faces import Face
+from fer.faces import Face, crop_face
 from fer.metrics import softmax
 from fer.predict import FacePrediction, Predictor, default_run, picture_paths, predict_file
 from fer.selective import AnswerRule
@@ -71,7 +71,7 @@ def test_a_picture_of_48_by_48_is_taken_as_a_face(predictor, tiny):
 def test_a_photo_without_a_face_has_none_unless_taken_whole(predictor):
     assert predictor.predict_photo(plain_photo()) == []
     (face,) = predictor.predict_photo(plain_photo(), whole=True)
-    assert face.box == (0, 0, 120, 80)
+    assert face.box == (20, 0, 80, 80), "the square that the network saw"
     assert face.crop.shape == (48, 48)
 
 
@@ -79,12 +79,20 @@ def test_every_face_found_gets_its_own_answer_in_the_same_order(predictor, tiny,
     photo = np.concatenate([tiny.images[0], tiny.images[1]], axis=1)  # (48, 96): two faces side by side
     boxes = [(48, 0, 48, 48), (0, 0, 48, 48)]
     monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face(box, 9.0) for box in boxes])
-    monkeypatch.setattr(predict, "crop_face", lambda image, box, angle: image[:, box[0] : box[0] + 48])
+    monkeypatch.setattr(predict, "crop_face", lambda image, box, margin, angle: image[:, box[0] : box[0] + 48])
     found = predictor.predict_photo(photo)
     assert [f.box for f in found] == boxes
     assert np.array_equal(found[0].crop, tiny.images[1])
     expected = predictor.predict(tiny.images[[1, 0]])
     np.testing.assert_allclose([list(f.probs.values()) for f in found], expected, rtol=1e-5)
+
+
+def test_a_face_at_the_edge_is_cropped_as_found_and_its_box_is_shown_inside(predictor, monkeypatch):
+    photo = np.tile(np.arange(120, dtype=np.uint8), (80, 1))
+    monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face((-10, 20, 48, 48), 9.0)])
+    (face,) = predictor.predict_photo(photo)
+    assert face.box == (0, 20, 38, 48)
+    assert np.array_equal(face.crop, crop_face(photo, (-10, 20, 48, 48)))
 
 
 def test_a_prediction_names_its_most_probable_class():
@@ -129,8 +137,19 @@ def test_a_box_set_by_hand_is_taken_as_it_is(predictor, tiny):
     photo[20:68, 30:78] = tiny.images[0][..., None]
     (face,) = predictor.predict_photo(photo, box=(30, 20, 48, 48))
     assert face.box == (30, 20, 48, 48) and np.array_equal(face.crop, tiny.images[0])
+    (turned,) = predictor.predict_photo(photo, box=(30, 20, 48, 48), angle=20.0)
+    assert np.array_equal(turned.crop, crop_face(photo, (30, 20, 48, 48), margin=0.0, angle=20.0))
+    assert (turned.square, turned.angle) == ((30, 20, 48, 48), 20.0)
     with pytest.raises(ValueError, match="no pixel"):
         predictor.predict_photo(photo, box=(500, 20, 48, 48))
+
+
+def test_the_square_of_a_found_face_gives_the_same_crop_by_hand(predictor, monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    monkeypatch.setattr(predict, "find_faces", lambda _photo: [Face((-10, 20, 50, 49), 9.0, -20.0)])
+    (found,) = predictor.predict_photo(photo)
+    (again,) = predictor.predict_photo(photo, box=found.square, angle=found.angle)
+    assert np.array_equal(again.crop, found.crop) and again.square == found.square == (-11, 18, 52, 52)
 
 
 def test_below_the_threshold_an_answer_is_unsure(predictor, tiny):
@@ -179,11 +198,12 @@ def test_a_rule_of_one_look_is_told_from_one_of_ten_views(finished_run, store):
 
 
 def test_folders_and_patterns_are_the_pictures_in_them(tmp_path):
-    for name in ("b.png", "a.JPG", "notes.txt", "[x].png"):
+    for name in ("b.png", "a.JPG", "notes.txt", "[x].png", "._a.JPG", "c.heic"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "deep").mkdir()
-    inside = [str(tmp_path / n) for n in ("[x].png", "a.JPG", "b.png")]
-    assert picture_paths([str(tmp_path)]) == inside
+    inside = [str(tmp_path / n) for n in ("[x].png", "a.JPG", "b.png", "c.heic")]
+    assert picture_paths([str(tmp_path)]) == inside, "one that cannot be read is not passed over, macOS's own files are"
+    assert picture_paths([str(tmp_path / "._a.JPG")]) == [str(tmp_path / "._a.JPG")], "named, it is meant"
     assert picture_paths([str(tmp_path / "*.png"), str(tmp_path / "b.png")]) == [inside[0], inside[2]]
     assert picture_paths([inside[0], "gone.png"]) == [inside[0], "gone.png"], "a file's own name is no pattern"
     for nothing in (str(tmp_path / "deep"), str(tmp_path / "*.webp")):

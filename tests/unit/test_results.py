@@ -41,6 +41,12 @@ def test_formula_beginnings_are_made_harmless(text: str):
     assert as_csv([{"photo": text}]).decode().splitlines()[1].lstrip('"').startswith("'")
 
 
+def test_the_csv_begins_as_excel_wants_utf8_to():
+    content = as_csv([{"photo": "käse.png"}])
+    assert content == "\ufeffphoto\nkäse.png\n".encode()
+    assert pd.read_csv(io.BytesIO(content))["photo"].item() == "käse.png"
+
+
 def test_numbers_and_plain_text_stay_as_they_are():
     assert [harmless(v) for v in (-1.5, None, "a=b", "")] == [-1.5, None, "a=b", ""]
 

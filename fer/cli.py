@@ -1088,8 +1088,7 @@ def data_import(
     print(f"{name}: {sizes} pictures, saved as {saved}{', in place of the one that was there' if replaced else ''}")
     for skipped in data.meta.get("skipped", []):
         print(f"  left out: {skipped}")
-    if data.split_note:
-        print(data.split_note)
+    _print_data_notes(data)
 
 
 @data_app.command("show")
@@ -1114,8 +1113,7 @@ def data_show(
         ("format", "Format"),
     ):
         print(f"{label + ':':<12} {_spec_line(data.meta.get('spec', {}).get(key, {}))}")
-    if data.split_note:
-        print(data.split_note)
+    _print_data_notes(data)
 
 
 @data_app.command("list")
@@ -1454,6 +1452,9 @@ def _print_prediction(entry: dict[str, Any]) -> None:
         )
 
 
+_IMPORT_FACTS = ("spec", "origin", "skipped", "ignored", "ignored_pictures", "ignored_examples", "copies", "split_note")
+
+
 def _data_json(data: Any) -> dict[str, Any]:
     return {
         "name": data.name,
@@ -1461,8 +1462,14 @@ def _data_json(data: Any) -> dict[str, Any]:
         "synthetic": data.synthetic,
         "classes": list(data.classes),
         "counts": data.counts(),
-        **{k: data.meta[k] for k in ("spec", "origin", "skipped", "split_note") if k in data.meta},
+        **{k: data.meta[k] for k in _IMPORT_FACTS if k in data.meta},
     }
+
+
+def _print_data_notes(data: Any) -> None:
+    """What was left unread, and what has to be known of the splits."""
+    for note in filter(None, (data.ignored_note, data.split_note)):
+        print(note)
 
 
 def _spec_line(seen: dict[str, int]) -> str:

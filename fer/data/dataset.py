@@ -81,6 +81,22 @@ class Dataset:
         """A sentence for every place that shows a figure, where `val` is also the only held-out split; else None."""
         return self.meta.get("split_note")
 
+    @property
+    def ignored_note(self) -> str:
+        """Which files beside the pictures the import left unread, in a sentence; '' where none, or where it is not known."""
+        files, pictures, copies = (self.meta.get(k, 0) for k in ("ignored", "ignored_pictures", "copies"))
+        if not files:
+            return ""
+        said, of_them = [f"{files:,} file{'s' * (files > 1)} ignored"], "of them " * (files > 1)
+        if pictures:
+            examples = ", ".join(self.meta.get("ignored_examples", []))
+            said.append(f"{of_them}{pictures:,} picture{'s' * (pictures > 1)} outside of the splits, e.g. {examples}")
+        if copies:
+            said.append(f"{of_them}{copies:,} second cop{'ies' if copies > 1 else 'y'} of pictures that are here")
+        if "copies" in self.meta and not pictures and not copies:
+            said.append(f"{'none of them' if files > 1 else 'not'} a picture")
+        return f"{', '.join(said)}."
+
     def indices(self, split: str) -> np.ndarray:
         """The positions of the pictures of one split, ascending, (n,) int64. Raises DataError if there are none."""
         if split not in SPLITS:

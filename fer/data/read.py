@@ -26,7 +26,7 @@ import numpy as np
 
 from fer.data.dataset import CLASSES, SIZE, SPLITS, Dataset, check_name, describe_resolution
 from fer.errors import DataError, ImageError
-from fer.images import ImageInfo, read_with_info, shown_name, to_face
+from fer.images import EXTENSIONS, ImageInfo, read_with_info, shown_name, to_face
 
 MAX_MEMBERS = 500_000
 MAX_UNPACKED_BYTES = 4 * 1024**3
@@ -37,15 +37,12 @@ _PROGRESS_EVERY = 64
 _SHOWN = 120  # characters of a member's path in messages and in `sources`
 
 PREFIXES = {"training_": "train", "publictest_": "val", "privatetest_": "test"}
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validate", "validation", "dev", "devel", "development", "eval", "evaluation", "publictest"),
+    "test": ("test", "testing", "privatetest"),
 }
+SPLIT_FOLDERS = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
 USAGES = {"training": "train", "publictest": "val", "privatetest": "test"}
 SYNONYMS = {
     "angry": ("anger", "angriness"),
@@ -65,6 +62,7 @@ _LABELS = {word: CLASSES.index(name) for name, words in SYNONYMS.items() for wor
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 _SIDE_FILES = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".ini"}
 _SIDE_FILES |= {".db", ".log", ".py", ".ipynb", ".doc", ".docx", ".xls", ".xlsx", ".bib", ".lnk", ".npy", ".npz", ".pt"}
+_PICTURES = {*EXTENSIONS, ".heic", ".heif", ".avif", ".jp2", ".pgm", ".ppm"}  # what is called one before it is opened
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", "icon\r"}
 
 # What zipfile raises on a damaged or hostile zip.
@@ -273,14 +271,17 @@ def _junk(path: str) -> bool:
 
 
 def _import_source(source: Source, name: str, skip_bad: bool, progress: Progress | None) -> Dataset:
-    """Pictures where there are any in a split's folder, else the CSV; what is neither is counted as ignored."""
+    """Pictures where there are any in a split's folder, else the CSV; what is neither is counted as ignored, and pictures
+    among it are named."""
     useful = [e for e in source.entries if not _junk(e.path)]
     candidates = [e for e in useful if not _is(e, _ARCHIVES | _SIDE_FILES)]
-    pictures = [p for p in map(_place, candidates) if p]
+    placed = {e.path: _place(e) for e in candidates}
+    pictures = [p for p in placed.values() if p]
+    outside = sorted(e.path for e in candidates if placed[e.path] is None and _is(e, _PICTURES))
     table = None if pictures else _find_csv(useful, source.origin)
     if table:
         with _opened(table, source.origin) as file:
-            lines, ignored = io.BufferedReader(file, _MAX_LINE), len(source.entries) - 1
+            lines, ignored = io.BufferedReader(file, _MAX_LINE), _Ignored(len(source.entries) - 1, outside)
             return _import_csv(lines, table.path, source.origin, name, skip_bad, progress, ignored)
     archives = [e.path for e in useful if _is(e, _ARCHIVES)]
     if archives and (source.zipped or not pictures):
@@ -289,7 +290,9 @@ def _import_source(source: Source, name: str, skip_bad: bool, progress: Progress
             "Unpack that one and import its folder."
         )
     _check_layout(pictures, source.folders, len(candidates), source.origin)
-    return _import_pictures(pictures, len(source.entries), source.origin, name, skip_bad, progress)
+    _check_splits(pictures, outside, source.origin)
+    ignored = _Ignored(len(source.entries) - len(pictures), outside)
+    return _import_pictures(pictures, source.origin, name, skip_bad, progress, ignored)
 
 
 def _is(entry: Entry, suffixes: set[str]) -> bool:
@@ -346,6 +349,39 @@ def _check_layout(pictures: list[Picture], folders: list[str], candidates: int, 
             )
 
 
+def _check_splits(pictures: list[Picture], outside: list[str], origin: str) -> None:
+    """Refuse class folders that belong to no known split, and two folders that would become one. Raises DataError."""
+    others = Counter(word for path in outside if (word := _unknown_split(path)) is not None)
+    if others:
+        names = ", ".join(f"'{shown_name(w, _SHOWN)}' ({n:,})" if w else f"its top ({n:,})" for w, n in sorted(others.items())[:10])
+        raise DataError(
+            f"'{origin}' has pictures in class folders that belong to no known split, in {names}. Splits are "
+            f"{_splits_in_words()}. Rename the folder to one of these words, or move it out of the data set."
+        )
+    words: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for picture in pictures:
+        if picture.folder.split("/")[0] == picture.split_label:  # by its folder, not by an official name
+            words[picture.split][picture.split_label.casefold()] += 1
+    for split, found in words.items():
+        if len(found) > 1:
+            names = " and ".join(f"'{w}' ({n:,} pictures)" for w, n in sorted(found.items()))
+            raise DataError(
+                f"'{origin}' has {len(found)} folders that mean the split {split}: {names}. Name each split once: rename one "
+                f"to another split, or put their pictures into one folder. Splits are {_splits_in_words()}."
+            )
+
+
+def _unknown_split(path: str) -> str | None:
+    """The folder that stands before a class folder, '' where none does; None for a picture in no class folder."""
+    folders = path.split("/")[:-1]
+    known = [i for i, f in enumerate(folders) if class_index(f) is not None]
+    return "/".join(folders[: known[0]]) if known else None
+
+
+def _splits_in_words() -> str:
+    return "; ".join(f"{split}: {', '.join(words)}" for split, words in _SPLIT_WORDS.items())
+
+
 def _should_hold_pictures(folder: str) -> bool:
     """Whether a folder stands for a split, or for a class in a split."""
     parts = folder.lower().split("/")
@@ -375,9 +411,9 @@ def _unknown_class_text(unknown: list[str], origin: str) -> str:
 
 
 def _import_pictures(
-    pictures: list[Picture], found: int, origin: str, name: str, skip_bad: bool, progress: Progress | None
+    pictures: list[Picture], origin: str, name: str, skip_bad: bool, progress: Progress | None, ignored: _Ignored
 ) -> Dataset:
-    """Decode the pictures in their final order. `found`: files in the source, to say how many were ignored."""
+    """Decode the pictures in their final order."""
     roles, val = _roles({p.split: p.split_label for p in reversed(pictures)}, origin)
     ordered = sorted(pictures, key=lambda p: (SPLITS.index(roles[p.split]), p.label, p.tail, p.source, p.entry.path))
     _check_filled([p.label for p in ordered], [roles[p.split] for p in ordered], origin)
@@ -401,7 +437,7 @@ def _import_pictures(
         [p.label for p in chosen],
         [roles[p.split] for p in chosen],
         [p.source for p in chosen],
-        _meta(origin, spec, val, [n for n, _ in bad], found - len(chosen) - len(bad)),
+        _meta(origin, spec, val, [n for n, _ in bad], ignored, copies=len(ordered) - len(chosen) - len(bad)),
     )
 
 
@@ -508,7 +544,13 @@ def _columns_of(line: bytes) -> tuple[int, int, int] | None:
 
 
 def _import_csv(
-    file: BinaryIO, table: str, origin: str, name: str, skip_bad: bool, progress: Progress | None, ignored: int = 0
+    file: BinaryIO,
+    table: str,
+    origin: str,
+    name: str,
+    skip_bad: bool,
+    progress: Progress | None,
+    ignored: _Ignored | None = None,
 ) -> Dataset:
     """Read FER2013's CSV row by row; its rows are numbered as a spreadsheet does, the header being row 1."""
     shown = shown_name(table)
@@ -545,7 +587,7 @@ def _import_csv(
         [labels[i] for i in order],
         [roles_of[i] for i in order],
         [f"row {rows[i]}" for i in order],
-        _meta(origin, spec, val, [n for n, _ in bad], ignored),
+        _meta(origin, spec, val, [n for n, _ in bad], ignored or _Ignored(0, [])),
     )
 
 
@@ -651,10 +693,29 @@ class _Spec:
         return {key: dict(sorted(c.items(), key=lambda kv: (-kv[1], kv[0]))) for key, c in self.counts.items()}
 
 
-def _meta(origin: str, spec: _Spec, val: tuple[str, str], skipped: list[str], ignored: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ignored:
+    """Files of a source that are no part of the data set: how many, and the paths of those that are pictures."""
+
+    files: int
+    pictures: list[str]
+
+
+def _meta(
+    origin: str, spec: _Spec, val: tuple[str, str], skipped: list[str], ignored: _Ignored, copies: int = 0
+) -> dict[str, Any]:
+    """copies: pictures that were read and are there already; they count as ignored, too."""
     served, note = val
-    names = [shown_name(n, _SHOWN) for n in skipped]
-    meta = {"spec": spec.as_dict(), "origin": origin, "val_from": served, "skipped": names, "ignored": ignored}
+    meta = {
+        "spec": spec.as_dict(),
+        "origin": origin,
+        "val_from": served,
+        "skipped": [shown_name(n, _SHOWN) for n in skipped],
+        "ignored": ignored.files + copies,
+        "ignored_pictures": len(ignored.pictures),
+        "ignored_examples": [shown_name(n, _SHOWN) for n in ignored.pictures[:3]],
+        "copies": copies,
+    }
     return meta | ({"split_note": note} if note else {})
 
 

@@ -168,6 +168,8 @@ def specification(data: Dataset) -> None:
     table(rows, column_config={"pictures": st.column_config.NumberColumn(format="localized")})
     st.caption("Every picture is kept as 48 x 48 pixels, 8-bit grey.")
     st.markdown(f"Origin: {plain(str(data.meta.get('origin', 'not stated')))}. Fingerprint: `{data.fingerprint}`")
+    if data.ignored_note:
+        st.markdown(plain(data.ignored_note))
     skipped = data.meta.get("skipped", [])
     if skipped:
         with st.expander(f"{len(skipped)} pictures left out because they could not be read"):
@@ -179,10 +181,10 @@ def import_form() -> None:
     if not access.may_change():
         return
     st.subheader("Import a data set", anchor=False)
-    if name := st.session_state.pop("just-imported", None):
-        st.success(f"'{name}' is prepared. Train on it with: Train, Data set, {name}.", icon=":material/check_circle:")
+    if said := st.session_state.pop("just-imported", None):
+        st.success(plain(said), icon=":material/check_circle:")
     st.markdown(
-        "A zip or folder in Kaggle's layout (`train/<class>/...` with `test/`, `validation/` or `val/`), or `fer2013.csv` / `icml_face_data.csv`. "
+        "A zip or folder in Kaggle's layout (`train/<class>/...` with `test/`, `val/` or both), or `fer2013.csv` / `icml_face_data.csv`. "
         "Pictures become 48 x 48 grey. Nothing leaves this machine."
     )
     way = st.segmented_control(
@@ -233,7 +235,10 @@ def _import(path: Path | None, upload: io.BytesIO | None, name: str, *, replace:
         if rest:
             st.code("\n".join(rest), language=None, height=240)
         return
-    st.session_state["just-imported"] = st.session_state["imported-dataset"] = name
+    st.session_state["just-imported"] = (
+        f"'{name}' is prepared. Train on it with: Train, Data set, {name}. {data.ignored_note}"
+    )
+    st.session_state["imported-dataset"] = name
     st.query_params["dataset"] = name
     st.rerun()
 

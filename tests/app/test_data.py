@@ -72,6 +72,18 @@ def test_import_by_path_prepares_and_shows_it(page: AppTest, tmp_path: Path) -> 
     assert page.selectbox[0].value == "mine"
 
 
+def test_pictures_that_the_import_ignored_are_named_then_and_later(page: AppTest, tmp_path: Path) -> None:
+    path = zipped(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("cover.png", b"x")
+    page.text_input[0].set_value(str(path))
+    page.text_input[1].set_value("mine")
+    page.button[-1].click().run()
+    said = "1 file ignored, 1 picture outside of the splits, e.g. cover.png."
+    assert any(said in s.value.replace("\\", "") for s in page.success)
+    assert any(said == m.value.replace("\\", "") for m in page.markdown)
+
+
 @pytest.mark.parametrize(
     ("path", "name", "says"),
     [

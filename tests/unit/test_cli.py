@@ -685,6 +685,16 @@ def test_an_import_can_be_used_by_its_name(ask_json, faces):
     assert [e["name"] for e in ask_json("data", "list")] == ["mine", "sample"]
 
 
+def test_what_an_import_ignored_is_said_and_kept(ask, ask_json, faces):
+    (faces / "cover.png").write_bytes(b"x")
+    said = "1 file ignored, 1 picture outside of the splits, e.g. cover.png.\n"
+    assert said in ask("data", "import", str(faces), "--name", "mine")[1]
+    assert said in ask("data", "show", "mine")[1]
+    found = ask_json("data", "show", "mine")
+    keys = ("ignored", "ignored_pictures", "ignored_examples", "copies")
+    assert [found[k] for k in keys] == [1, 1, ["cover.png"], 0]
+
+
 def test_recipes_are_all_listed(ask, ask_json):
     assert [r["name"] for r in ask_json("recipes")] == list(RECIPES)
     assert len(ask("recipes")[1].splitlines()) == len(RECIPES) + 1

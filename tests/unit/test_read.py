@@ -70,7 +70,7 @@ def error_of(path: Path, **options) -> str:
 # Layouts
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation", "validate", "dev", "eval", "PublicTest"])
 def test_three_split_folders_keep_their_meaning(tmp_path, val):
     data = import_path(write_folder(tmp_path / "set", tree(("train", val, "test"))), "x")
     assert data.split_names == SPLITS
@@ -160,8 +160,36 @@ def test_side_files_are_ignored_and_counted(tmp_path):
     side = ["readme.txt", "train/happy/Thumbs.db", "__MACOSX/train/happy/._0.png", "train/.DS_Store", "train/notes.md"]
     side += ["cover.png", "train/contempt/about.txt", "labels.csv"]
     files = tree() | dict.fromkeys(side, b"x") | {"cover.png": png(99)}
-    assert import_path(write_zip(tmp_path / "set.zip", files), "x").meta["ignored"] == len(side)
-    assert import_path(write_folder(tmp_path / "set", files), "x").meta["ignored"] == len(side)
+    zipped = import_path(write_zip(tmp_path / "set.zip", files), "x")
+    assert zipped.meta["ignored"] == len(side)
+    assert zipped.ignored_note == "8 files ignored, of them 1 picture outside of the splits, e.g. cover.png."
+    assert import_path(write_folder(tmp_path / "set", files), "x").ignored_note == zipped.ignored_note
+    del files["cover.png"]
+    plain = import_path(write_zip(tmp_path / "plain.zip", files), "x")
+    assert plain.ignored_note == "7 files ignored, none of them a picture."
+    assert import_path(write_zip(tmp_path / "bare.zip", tree()), "x").ignored_note == ""
+
+
+def test_pictures_beside_a_csv_are_named(tmp_path):
+    files = {"fer2013.csv": csv_text(csv_rows()).encode(), "a/happy/0.png": png(1), "readme.md": b"x"}
+    data = import_path(write_zip(tmp_path / "c.zip", files), "x")
+    assert data.ignored_note == "2 files ignored, of them 1 picture outside of the splits, e.g. a/happy/0.png."
+
+
+@pytest.mark.parametrize(("folder", "shown"), [("extra", "'extra'"), ("more/train2", "'more/train2'"), ("", "its top")])
+def test_class_folders_of_no_known_split_are_refused(tmp_path, folder, shown):
+    """They would be lost without a word, or test would serve as val where val has a name that is not known."""
+    others = {f"{folder}/{c}/{i}.png".lstrip("/"): png(i) for c in ("happy", "sad") for i in range(3)}
+    text = error_of(write_zip(tmp_path / "set.zip", tree() | others))
+    assert f"belong to no known split, in {shown} (6). Splits are train: train, training; val: val, " in text
+    assert text.endswith("Rename the folder to one of these words, or move it out of the data set.")
+
+
+def test_two_folders_that_mean_one_split_are_refused(tmp_path):
+    text = error_of(write_folder(tmp_path / "set", tree(("train", "val", "eval"))))
+    assert "2 folders that mean the split val: 'eval' (14 pictures) and 'val' (14 pictures)" in text
+    named = {f"train/{c}/Training_7.png": png(90 + i) for i, c in enumerate(CLASSES)}  # an official name is no folder
+    assert len(import_path(write_zip(tmp_path / "k.zip", tree() | named), "x")) == 35
 
 
 def test_a_second_tree_of_the_same_pictures_counts_once(tmp_path):
@@ -169,6 +197,7 @@ def test_a_second_tree_of_the_same_pictures_counts_once(tmp_path):
     data = import_path(write_zip(tmp_path / "twice.zip", files), "x")
     assert len(data) == 28
     assert data.meta["ignored"] == 28
+    assert data.ignored_note == "28 files ignored, of them 28 second copies of pictures that are here."
     files["images/images/train/sad/0.png"] = png(77)  # the same name, another picture: kept
     assert len(import_path(write_zip(tmp_path / "twice.zip", files), "x")) == 29
 

@@ -17,6 +17,7 @@ from fer.archive import FILES, pack, take_in
 from fer.cli import main
 from fer.errors import RunError
 from fer.files import sha256
+from fer.repair import write_checksums
 from fer.runs import RunStore, hold
 from fer.train import fit
 from tests.made_runs import write_run
@@ -154,6 +155,82 @@ def test_an_ensemble_that_names_the_weights_of_its_members_takes_no_other_run(st
     shutil.copy(store.root / "two" / "best.safetensors", elsewhere.root / "two")
     assert take_in(elsewhere, tmp_path / "x.zip") == ["both"]
     assert elsewhere.get("both").made_of and elsewhere.get("both").changed_members() == []
+
+
+def begun_from(store: RunStore, origin: str, run_id: str, *, sha: str | None = None, rows=({},), **more) -> None:
+    """A run that began from another; sha: what the weights hashed to that it began from, None: it has yet to begin."""
+    write_run(store, run_id, rows, model__from_run=origin, **more)
+    path = store.root / run_id
+    record = json.loads((path / "config.json").read_text())
+    record["data"]["start_note"] = f"It began from run '{origin}', which learned from '{origin}'."
+    (path / "config.json").write_text(json.dumps(record))
+    if sha:
+        status = json.loads((path / "status.json").read_text())
+        status["first_weights"] = {"run": origin, "file": "best.safetensors", "sha256": sha}
+        (path / "status.json").write_text(json.dumps(status))
+        write_checksums(path)
+
+
+def test_a_run_names_the_one_that_it_began_from_by_its_id_here(store, elsewhere, tmp_path):
+    write_run(store, "mine", [{}])
+    begun_from(store, "mine", "a-child", sha="0" * 64)
+    begun_from(store, "a-child", "a-grandchild", rows=(), state="queued")
+    pack(store, store.ids(), tmp_path / "x.zip")
+    for run_id in ("mine", "a-child"):
+        write_run(elsewhere, run_id, [{}])
+    child, grandchild, mine = take_in(elsewhere, tmp_path / "x.zip")
+    assert child.startswith("a-child-") and grandchild == "a-grandchild" and mine.startswith("mine-")
+    run = elsewhere.get(child)
+    assert run.config.model.from_run == mine == run.status["first_weights"]["run"]
+    assert run.start_note == f"It began from run '{mine}', which learned from 'mine'."
+    assert not run.problems and not (run.path / "checksums.json").exists()
+    assert elsewhere.get(grandchild).config.model.from_run == child
+    assert elsewhere.get("a-child").config.model.from_run is None
+
+
+def test_an_ensemble_names_what_its_members_began_from_by_the_ids_here(store, elsewhere, tmp_path):
+    write_run(store, "mine", [{}])
+    begun_from(store, "mine", "one", sha="0" * 64)
+    write_run(store, "both", [{}], members=["one"])
+    store.write_status("both", {"state": "finished", "origins": {"mine": True, "gone": False}})
+    pack(store, store.ids(), tmp_path / "x.zip")
+    write_run(elsewhere, "mine", [{}])
+    _, mine, _ = take_in(elsewhere, tmp_path / "x.zip")
+    assert elsewhere.get("both").status["origins"] == {mine: True, "gone": False}
+
+
+def test_a_run_is_not_given_another_one_that_it_would_have_begun_from(store, elsewhere, tmp_path):
+    run = write_run(store, "mine", [{}])
+    (run.path / "best.safetensors").write_bytes(b"mine")
+    begun_from(store, "mine", "child", sha=sha256(run.path / "best.safetensors"))
+    pack(store, ["child"], tmp_path / "x.zip")
+    other = write_run(elsewhere, "mine", [{}])
+    (other.path / "best.safetensors").write_bytes(b"else")
+    with pytest.raises(
+        RunError, match=r"'child' in the zip began from a run 'mine', .* has other weights\. Export the two"
+    ):
+        take_in(elsewhere, tmp_path / "x.zip")
+    assert elsewhere.ids() == ["mine"]
+    (other.path / "best.safetensors").write_bytes(b"mine")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["child"]
+    assert elsewhere.get("child").config.model.from_run == "mine"
+
+
+def test_of_a_run_that_has_yet_to_begin_it_is_said_that_the_other_may_be_another(store, elsewhere, tmp_path):
+    begun_from(store, "mine", "todo", rows=(), state="queued")
+    pack(store, ["todo"], tmp_path / "x.zip")
+    write_run(elsewhere, "mine", [{}])
+    take_in(elsewhere, tmp_path / "x.zip")
+    assert (
+        "would begin from the run 'mine' of this store, which may be another" in elsewhere.get("todo").status["error"]
+    )
+
+
+def test_runs_that_name_each_other_end_nowhere(store, elsewhere, tmp_path):
+    begun_from(store, "b", "a", sha="0" * 64)
+    begun_from(store, "a", "b", sha="0" * 64)
+    pack(store, ["a", "b"], tmp_path / "x.zip")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["a", "b"]
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "running"])

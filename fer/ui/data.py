@@ -11,7 +11,7 @@ import streamlit as st
 
 from fer import access
 from fer.config import with_settings
-from fer.data.dataset import SAMPLE, Dataset, check_new_name, default_dataset, prepared, save
+from fer.data.dataset import SAMPLE, Dataset, check_new_name, default_dataset, prepared, replaced_by, save
 from fer.data.read import import_file, import_path
 from fer.errors import DataError, FerError
 from fer.recipes import RECIPES
@@ -20,6 +20,7 @@ from fer.ui.frame import plain
 from fer.ui.parts import keep_in_address, table
 
 _FACES_A_CLASS = 12
+_VALUES = 8  # of a property of the pictures that are listed one by one
 _SCALE = 2
 
 
@@ -161,10 +162,11 @@ def specification(data: Dataset) -> None:
         ("format", "File format"),
     ):
         seen = spec.get(key) or {"not stated": len(data)}
-        rows += [
-            {"property": label, "value": value, "pictures": n}
-            for value, n in sorted(seen.items(), key=lambda kv: -kv[1])[:8]
-        ]
+        ranked = sorted(seen.items(), key=lambda kv: -kv[1])
+        shown, others = ranked[:_VALUES], ranked[_VALUES:]
+        if others:
+            shown.append((f"{len(others)} other{'s' * (len(others) > 1)}", sum(n for _, n in others)))
+        rows += [{"property": label, "value": value, "pictures": n} for value, n in shown]
     table(rows, column_config={"pictures": st.column_config.NumberColumn(format="localized")})
     st.caption("Every picture is kept as 48 x 48 pixels, 8-bit grey.")
     st.markdown(f"Origin: {plain(str(data.meta.get('origin', 'not stated')))}. Fingerprint: `{data.fingerprint}`")
@@ -227,6 +229,9 @@ def _import(path: Path | None, upload: io.BytesIO | None, name: str, *, replace:
             data = import_path(path, name, skip_bad=skip_bad, progress=progress)
         else:
             data = import_file(upload, upload.name, name, skip_bad=skip_bad, progress=progress)
+        replaced = replaced_by(data)  # again: another tab may have saved one while this one read
+        if replaced and not replace:
+            raise DataError(f"{replaced} Choose another name, or tick 'Replace a data set of that name'.")
         save(data)
     except FerError as error:
         bar.empty()

@@ -40,7 +40,7 @@ from fer.models.summary import summarise as summarise_model
 from fer.models.transfer import Transfer, load_first_weights
 from fer.optim import build_optimizer, set_rate
 from fer.pretrained import weights_record
-from fer.repair import write_checksums
+from fer.repair import RECORDED, write_checksums
 from fer.runs import SCHEMA, Run, RunStore, epoch_in_words, hold
 from fer.schedules import lr_at
 
@@ -594,6 +594,7 @@ class _Fit:
             data=self.data.name,
             fingerprint=self.data.fingerprint,
             synthetic=self.data.synthetic,
+            record={k: self.run.record[k] for k in RECORDED if k in self.run.record},
         )
 
     def _save_resume(self) -> None:

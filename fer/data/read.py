@@ -34,6 +34,7 @@ MAX_PICTURE_BYTES = 32 * 1024**2
 _MAX_DIRECTORY_BYTES = 64 * 1024**2  # a zip's list of its own members
 _MAX_LINE = 1024**2
 _PROGRESS_EVERY = 64
+_SKIP = "leave it out with --skip-bad ('Skip bad pictures' on the Data page)"
 _SHOWN = 120  # characters of a member's path in messages and in `sources`
 
 PREFIXES = {"training_": "train", "publictest_": "val", "privatetest_": "test"}
@@ -61,6 +62,8 @@ _CSV_COLUMNS = ("emotion", "pixels", "usage")
 _LABELS = {word: CLASSES.index(name) for name, words in SYNONYMS.items() for word in (name, *words)}
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 _SIDE_FILES = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".ini"}
+_SIDE_FILES |= {".pkl", ".pickle", ".h5", ".hdf5", ".mat", ".pth", ".onnx", ".safetensors", ".parquet", ".jsonl", ".toml"}
+_SIDE_FILES |= {".mp4", ".avi", ".mov", ".mkv", ".mp3", ".wav", ".sh", ".js", ".css", ".pptx", ".dat", ".bin", ".pts"}
 _SIDE_FILES |= {".db", ".log", ".py", ".ipynb", ".doc", ".docx", ".xls", ".xlsx", ".bib", ".lnk", ".npy", ".npz", ".pt"}
 _PICTURES = {*EXTENSIONS, ".heic", ".heif", ".avif", ".jp2", ".pgm", ".ppm"}  # what is called one before it is opened
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", "icon\r"}
@@ -276,7 +279,7 @@ def _import_source(source: Source, name: str, skip_bad: bool, progress: Progress
     useful = [e for e in source.entries if not _junk(e.path)]
     candidates = [e for e in useful if not _is(e, _ARCHIVES | _SIDE_FILES)]
     placed = {e.path: _place(e) for e in candidates}
-    pictures = [p for p in placed.values() if p]
+    pictures = [p for p in placed.values() if p and not _side_file(p)]
     outside = sorted(e.path for e in candidates if placed[e.path] is None and _is(e, _PICTURES))
     table = None if pictures else _find_csv(useful, source.origin)
     if table:
@@ -289,10 +292,12 @@ def _import_source(source: Source, name: str, skip_bad: bool, progress: Progress
             f"'{source.origin}' contains another archive, '{shown_name(archives[0], _SHOWN)}'. "
             "Unpack that one and import its folder."
         )
-    _check_layout(pictures, source.folders, len(candidates), source.origin)
-    _check_splits(pictures, outside, source.origin)
+    _check_layout(pictures, source.folders, len(candidates), source.origin, skip_bad)
     ignored = _Ignored(len(source.entries) - len(pictures), outside)
-    return _import_pictures(pictures, source.origin, name, skip_bad, progress, ignored)
+    strays = sorted(p.entry.path for p in pictures if p.label is None)  # to be skipped, or they would have been refused
+    pictures = [p for p in pictures if p.label is not None]
+    _check_splits(pictures, outside, source.origin)
+    return _import_pictures(pictures, source.origin, name, skip_bad, progress, ignored, strays)
 
 
 def _is(entry: Entry, suffixes: set[str]) -> bool:
@@ -330,16 +335,27 @@ def _split_folder(folders: list[str]) -> int | None:
     return (inner or found or [None])[-1]
 
 
-def _check_layout(pictures: list[Picture], folders: list[str], candidates: int, origin: str) -> None:
-    """Unknown classes, empty classes and empty splits, told before a picture is decoded. Raises DataError."""
+def _check_layout(
+    pictures: list[Picture], folders: list[str], candidates: int, origin: str, skip_bad: bool
+) -> None:
+    """Unknown classes, empty classes and empty splits, told before a picture is decoded; `skip_bad` lets pictures outside
+    of a class folder pass. Raises DataError."""
     if not pictures and not any(f.split("/")[-1].lower() in SPLIT_FOLDERS for f in folders):
         raise DataError(
             f"'{origin}' is not laid out as a data set: {candidates:,} pictures, none of them in a folder such as "
             "train/happy/. Put them in train/<class>/ and test/<class>/ (or val/), or give fer2013.csv."
         )
-    unknown = sorted({_class_word(p) for p in pictures if p.label is None})
-    if unknown:
+    lost = [p for p in pictures if p.label is None]
+    if turned := [p for p in lost if _is_turned(p)]:
+        path = shown_name(turned[0].entry.path, _SHOWN)
+        raise DataError(
+            f"'{origin}' has its splits inside of its class folders: {len(turned):,} pictures, e.g. {path}. Put the classes inside "
+            "of the splits, as in train/happy/."
+        )
+    if unknown := sorted({_class_word(p) for p in lost} - {""}):
         raise DataError(_unknown_class_text(unknown, origin))
+    if lost and not skip_bad:
+        raise DataError(_stray_text(sorted(p.entry.path for p in lost), origin))
     paths = sorted(p.entry.path for p in pictures)
     for folder in folders if pictures else []:
         if _should_hold_pictures(folder) and not _holds(paths, folder):
@@ -395,25 +411,46 @@ def _holds(paths: list[str], folder: str) -> bool:
     return at < len(paths) and paths[at].startswith(folder + "/")
 
 
+def _side_file(picture: Picture) -> bool:
+    """Whether it lies in no class folder and is not called a picture: such as a split's labels.dat or LICENSE."""
+    return picture.label is None and not _class_word(picture) and not _is(picture.entry, _PICTURES)
+
+
+def _is_turned(picture: Picture) -> bool:
+    """Whether its class stands before its split, as in happy/train/0.png."""
+    folders = picture.entry.path.split("/")[:-1]
+    at = _split_folder(folders)
+    return bool(at) and class_index(folders[at - 1]) is not None
+
+
 def _class_word(picture: Picture) -> str:
     """The folder that stands where a class is expected; '' where there is none."""
     return picture.folder.split("/")[-1] if picture.folder.lower() not in SPLIT_FOLDERS else ""
 
 
 def _unknown_class_text(unknown: list[str], origin: str) -> str:
-    if unknown == [""]:
-        return f"Pictures of '{origin}' lie outside a class folder. Put each in one of: {', '.join(CLASSES)}."
-    names = ", ".join(f"'{shown_name(u)}'" for u in unknown[:20] if u)
+    names = ", ".join(f"'{shown_name(u)}'" for u in unknown[:20])
     return f"'{origin}' has unknown classes: {names}. Allowed: {', '.join(CLASSES)}. Rename or remove these folders."
+
+
+def _stray_text(paths: list[str], origin: str) -> str:
+    shown = ", ".join(shown_name(p, _SHOWN) for p in paths[:5])
+    more = f" and {len(paths) - 5:,} more" if len(paths) > 5 else ""
+    some = "1 picture lies" if len(paths) == 1 else f"{len(paths):,} pictures lie"
+    return (
+        f"In '{origin}' {some} outside a class folder: {shown}{more}. Put each in one of the folders {', '.join(CLASSES)}, "
+        f"remove it, or {_SKIP}."
+    )
 
 
 # Pictures
 
 
 def _import_pictures(
-    pictures: list[Picture], origin: str, name: str, skip_bad: bool, progress: Progress | None, ignored: _Ignored
+    pictures: list[Picture], origin: str, name: str, skip_bad: bool, progress: Progress | None, ignored: _Ignored,
+    strays: list[str],
 ) -> Dataset:
-    """Decode the pictures in their final order."""
+    """Decode the pictures in their final order. strays: paths of pictures in no class, skipped as bad ones are."""
     roles, val = _roles({p.split: p.split_label for p in reversed(pictures)}, origin)
     ordered = sorted(pictures, key=lambda p: (SPLITS.index(roles[p.split]), p.label, p.tail, p.source, p.entry.path))
     _check_filled([p.label for p in ordered], [roles[p.split] for p in ordered], origin)
@@ -437,7 +474,7 @@ def _import_pictures(
         [p.label for p in chosen],
         [roles[p.split] for p in chosen],
         [p.source for p in chosen],
-        _meta(origin, spec, val, [n for n, _ in bad], ignored, copies=len(ordered) - len(chosen) - len(bad)),
+        _meta(origin, spec, val, [*strays, *(n for n, _ in bad)], ignored, copies=len(ordered) - len(chosen) - len(bad)),
     )
 
 
@@ -498,8 +535,7 @@ def _refuse_bad(bad: list[tuple[str, str]], origin: str, skip_bad: bool, what: s
     lines = "\n".join(reason for _, reason in bad)
     raise DataError(
         f"{len(bad):,} {what}{'s' if len(bad) > 1 else ''} of '{origin}' cannot be read. Repair or remove what is "
-        "listed here, or leave it out with --skip-bad "
-        f"('Skip bad pictures' on the Data page).\n{lines}"
+        f"listed here, or {_SKIP}.\n{lines}"
     )
 
 

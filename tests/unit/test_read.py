@@ -370,6 +370,39 @@ def test_a_picture_outside_a_class_folder(tmp_path):
     assert "outside a class folder" in error_of(write_zip(tmp_path / "a.zip", tree() | {"Training_0.png": png(1)}))
 
 
+def test_pictures_outside_a_class_folder_are_named_and_can_be_skipped(tmp_path):
+    strays = {f"train/{i}.png": png(i) for i in range(6)} | {"test/cover.png": png(9)}
+    root = write_folder(tmp_path / "set", tree() | strays)
+    text = error_of(root)
+    assert text.startswith("In 'set' 7 pictures lie outside a class folder: test/cover.png, train/0.png, train/1.png, ")
+    assert "train/3.png and 2 more. Put each in one of the folders angry, " in text and "--skip-bad" in text
+    data = import_path(root, "x", skip_bad=True)
+    assert sorted(data.meta["skipped"]) == sorted(strays) and data.meta["ignored"] == 0 and len(data) == 28
+    none = write_folder(tmp_path / "none", {"train/0.png": png(1), "test/0.png": png(2)})
+    assert "no training pictures" in error_of(none, skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["train/labels.pkl", "train/happy/model.h5", "test/sad/clip.MP4", "train/odd.xyz", "train/LICENSE"]
+)
+def test_what_is_not_called_a_picture_is_a_side_file(tmp_path, name):
+    data = import_path(write_folder(tmp_path / "set", tree() | {name: b"x"}), "x")
+    assert len(data) == 28 and data.ignored_note == "1 file ignored, not a picture."
+
+
+def test_what_may_be_a_picture_in_a_class_folder_is_opened(tmp_path):
+    files = tree() | {"train/happy/subject01.happy": png(80), "train/happy/9f3c": png(81)}
+    assert len(import_path(write_folder(tmp_path / "set", files), "x")) == 30
+    assert "train/happy/note.xyz" in error_of(write_folder(tmp_path / "odd", tree() | {"train/happy/note.xyz": b"x"}))
+
+
+@pytest.mark.parametrize("path", ["{c}/{s}/{i}.png", "faces/{c}/{s}/more/{i}.png"])
+def test_splits_inside_of_classes_are_told_in_a_sentence(tmp_path, path):
+    files = {path.format(s=s, c=c, i=i): png(i) for s in ("train", "test") for c in CLASSES for i in range(2)}
+    text = error_of(write_folder(tmp_path / "set", files), skip_bad=True)
+    assert f"splits inside of its class folders: 28 pictures, e.g. {path.format(s='test', c='angry', i=0)}. Put" in text
+
+
 def test_an_empty_class_is_named(tmp_path):
     files = {p: c for p, c in tree().items() if not p.startswith("train/fear")}
     root = write_folder(tmp_path / "missing", files)

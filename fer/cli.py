@@ -1086,8 +1086,11 @@ def data_import(
         return
     sizes = ", ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in data.counts().items())
     print(f"{name}: {sizes} pictures, saved as {saved}{', in place of the one that was there' if replaced else ''}")
-    for skipped in data.meta.get("skipped", []):
-        print(f"  left out: {skipped}")
+    skipped = data.meta.get("skipped", [])
+    for path in skipped[:100]:
+        print(f"  left out: {path}")
+    if len(skipped) > 100:
+        print(f"  and {len(skipped) - 100:,} more, which --json lists")
     _print_data_notes(data)
 
 

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -44,7 +45,6 @@ _SPLIT_WORDS = {
     "test": ("test", "testing", "privatetest"),
 }
 SPLIT_FOLDERS = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
-USAGES = {"training": "train", "publictest": "val", "privatetest": "test"}
 SYNONYMS = {
     "angry": ("anger", "angriness"),
     "disgust": ("disgusted",),
@@ -58,6 +58,8 @@ SYNONYMS = {
 CSV_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 _PIXELS = {str(value): value for value in range(256)}  # looking a pixel up is several times faster than int()
+_DELIMITERS = (",", ";", "\t", "|")
+_LISTED = 100  # lines of what cannot be read that a message has
 _CSV_COLUMNS = ("emotion", "pixels", "usage")
 _LABELS = {word: CLASSES.index(name) for name, words in SYNONYMS.items() for word in (name, *words)}
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
@@ -158,7 +160,7 @@ def import_file(
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
         with _open_zip(file, origin) as archive:
             return _import_source(_zip(archive, origin), name, skip_bad, progress)
-    if origin.lower().endswith(".csv") or _columns_of(start.split(b"\n")[0]) is not None:
+    if origin.lower().endswith(".csv") or _header(start.split(b"\n")[0]) is not None:
         return _import_csv(file, origin, origin, name, skip_bad, progress)
     if origin.lower().endswith(".zip"):
         raise DataError(f"'{origin}' is not a zip file, or its beginning is damaged. Download it again.")
@@ -378,12 +380,17 @@ def _check_splits(pictures: list[Picture], outside: list[str], origin: str) -> N
     for picture in pictures:
         if picture.folder.split("/")[0] == picture.split_label:  # by its folder, not by an official name
             words[picture.split][picture.split_label.casefold()] += 1
+    _check_words(words, origin)
+
+
+def _check_words(words: dict[str, Counter[str]], origin: str) -> None:
+    """Refuse two words for one split, whose pictures may not have been meant to become one. Raises DataError."""
     for split, found in words.items():
         if len(found) > 1:
             names = " and ".join(f"'{w}' ({n:,} pictures)" for w, n in sorted(found.items()))
             raise DataError(
-                f"'{origin}' has {len(found)} folders that mean the split {split}: {names}. Name each split once: rename one "
-                f"to another split, or put their pictures into one folder. Splits are {_splits_in_words()}."
+                f"'{origin}' has {len(found)} words for the split {split}: {names}. Call them by one word, or those that are "
+                f"meant for another split by that one's. Splits are {_splits_in_words()}."
             )
 
 
@@ -467,7 +474,7 @@ def _import_pictures(
                 chosen.append(picture)
                 spec.add(f"{info.width} x {info.height}", info.dpi, info.bit_depth, info.format)
         _report(progress, done, len(ordered))
-    _refuse_bad(bad, origin, skip_bad, "picture")
+    _refuse_bad(len(bad), [reason for _, reason in bad], origin, skip_bad, "picture")
     return _build(
         name,
         images[: len(chosen)],
@@ -529,12 +536,25 @@ class _Budget:
         return content
 
 
-def _refuse_bad(bad: list[tuple[str, str]], origin: str, skip_bad: bool, what: str) -> None:
-    if not bad or skip_bad:
+def _by_reason(bad: list[tuple[int, str]]) -> list[str]:
+    """A line for each reason, with the first rows that it holds for."""
+    rows: dict[str, list[int]] = {}
+    for number, reason in bad:
+        rows.setdefault(reason, []).append(number)
+    return [
+        f"Row{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:10]))}"
+        f"{f' and {len(numbers) - 10:,} more' * (len(numbers) > 10)}: {reason}."
+        for reason, numbers in rows.items()
+    ]
+
+
+def _refuse_bad(n: int, lines: list[str], origin: str, skip_bad: bool, what: str) -> None:
+    if not n or skip_bad:
         return
-    lines = "\n".join(reason for _, reason in bad)
+    more = [f"and {len(lines) - _LISTED:,} more"] * (len(lines) > _LISTED)
+    lines = "\n".join([*lines[:_LISTED], *more])
     raise DataError(
-        f"{len(bad):,} {what}{'s' if len(bad) > 1 else ''} of '{origin}' cannot be read. Repair or remove what is "
+        f"{n:,} {what}{'s' if n > 1 else ''} of '{origin}' cannot be read. Repair or remove what is "
         f"listed here, or {_SKIP}.\n{lines}"
     )
 
@@ -549,7 +569,7 @@ def _find_csv(entries: list[Entry], origin: str) -> Entry | None:
     for name in CSV_NAMES:
         if name in by_name:
             return by_name[name]
-    fitting = [e for e in tables if _columns_of(_first_line(e, origin)) is not None]
+    fitting = [e for e in tables if _header(_first_line(e, origin)) is not None]
     if len(fitting) > 1:
         names = ", ".join(shown_name(e.path) for e in fitting[:5])
         raise DataError(f"'{origin}' holds several CSV files that fit: {names}. Import one of them by itself.")
@@ -571,12 +591,25 @@ def _opened(entry: Entry, origin: str) -> BinaryIO:
         raise DataError(f"'{shown_name(entry.path)}' in '{origin}' is damaged and cannot be read.") from error
 
 
-def _columns_of(line: bytes) -> tuple[int, int, int] | None:
-    """The positions of emotion, pixels and Usage in a CSV's first line; None where one of them is missing."""
-    cells = [c.strip().strip('"').strip().lower() for c in line.decode("utf-8-sig", "replace").split(",")]
-    if not set(_CSV_COLUMNS) <= set(cells):
-        return None
-    return tuple(cells.index(c) for c in _CSV_COLUMNS)  # type: ignore[return-value]
+def _header(line: bytes) -> tuple[tuple[int, int, int], str] | None:
+    """The positions of emotion, pixels and Usage in a CSV's first line, and what parts its cells; None where one of the
+    three is missing."""
+    text = line.decode("utf-8-sig", "replace")
+    for delimiter in _DELIMITERS:
+        cells = [c.strip().strip('"').strip().lower() for c in text.split(delimiter)]
+        if set(_CSV_COLUMNS) <= set(cells):
+            return tuple(cells.index(c) for c in _CSV_COLUMNS), delimiter  # type: ignore[return-value]
+    return None
+
+
+def _no_header(line: bytes, shown: str) -> DataError:
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in line:
+        return DataError(f"'{shown}' is written in UTF-16, or is no text. Save it as CSV in UTF-8 and import that.")
+    first = shown_name(line.decode("utf-8-sig", "replace").strip(), _SHOWN)
+    return DataError(
+        f"'{shown}' does not begin with the columns emotion, pixels and Usage, parted by commas, semicolons or tabs; its first "
+        f"line is '{first}'. Give fer2013.csv."
+    )
 
 
 def _import_csv(
@@ -591,25 +624,31 @@ def _import_csv(
     """Read FER2013's CSV row by row; its rows are numbered as a spreadsheet does, the header being row 1."""
     shown = shown_name(table)
     with _csv_errors(shown):
-        columns = _columns_of(file.readline(4096))
-    if columns is None:
-        raise DataError(f"'{shown}' does not begin with the columns emotion, pixels and Usage. Give fer2013.csv.")
+        first = file.readline(4096)
+    header = _header(first)
+    if header is None:
+        raise _no_header(first, shown)
+    columns, delimiter = header
     faces, labels, splits, rows, bad, seen = [], [], [], [], [], {}
-    for number, row in _rows(file, shown):
+    words: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for number, row in _rows(file, shown, delimiter):
         try:
             face, label, usage = _parse_row(row, columns)
         except ValueError as error:
-            bad.append((f"row {number}", f"Row {number}: {error}."))
+            bad.append((number, str(error)))
         else:
+            split = SPLIT_FOLDERS[_usage_word(usage)]
             faces.append(face)
             labels.append(label)
-            splits.append(USAGES[usage.lower()])
+            splits.append(split)
             rows.append(number)
-            seen.setdefault(USAGES[usage.lower()], usage)
+            seen.setdefault(split, usage)
+            words[split][_usage_word(usage)] += 1
         if len(faces) + len(bad) > MAX_MEMBERS:
             raise DataError(f"'{shown}' has more than {MAX_MEMBERS:,} rows, the most allowed.")
         _report(progress, number - 1, None)
-    _refuse_bad(bad, shown, skip_bad, "row")
+    _refuse_bad(len(bad), _by_reason(bad), shown, skip_bad, "row")
+    _check_words(words, shown)
     roles, val = _roles(seen, shown)
     roles_of = [roles[s] for s in splits]
     _check_filled(labels, roles_of, shown)
@@ -623,15 +662,15 @@ def _import_csv(
         [labels[i] for i in order],
         [roles_of[i] for i in order],
         [f"row {rows[i]}" for i in order],
-        _meta(origin, spec, val, [n for n, _ in bad], ignored or _Ignored(0, [])),
+        _meta(origin, spec, val, [f"row {n}" for n, _ in bad], ignored or _Ignored(0, [])),
     )
 
 
-def _rows(file: BinaryIO, shown: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows behind the header with their numbers, blank ones left out. Raises DataError."""
+def _rows(file: BinaryIO, shown: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows behind the header with their numbers, blank ones and those of blank cells left out. Raises DataError."""
     with _csv_errors(shown):
-        for number, row in enumerate(csv.reader(_lines(file, shown)), 2):
-            if row:
+        for number, row in enumerate(csv.reader(_lines(file, shown), delimiter=delimiter), 2):
+            if any(cell.strip() for cell in row):
                 yield number, row
 
 
@@ -660,9 +699,16 @@ def _parse_row(row: list[str], columns: tuple[int, int, int]) -> tuple[np.ndarra
     if len(row) <= max(columns):
         raise ValueError(f"it has {len(row)} columns; at least {max(columns) + 1} are needed")
     emotion, pixels, usage = (row[c].strip() for c in columns)
-    if usage.lower() not in USAGES:
-        raise ValueError(f"Usage is '{shown_name(usage, 30)}'; allowed are Training, PublicTest and PrivateTest")
+    if _usage_word(usage) not in SPLIT_FOLDERS:
+        raise ValueError(
+            f"Usage is '{shown_name(usage, 30)}'; allowed are Training, PublicTest and PrivateTest, or train, val and test"
+        )
     return _parse_pixels(pixels), _parse_emotion(emotion), usage
+
+
+def _usage_word(usage: str) -> str:
+    """'Public Test' as SPLIT_FOLDERS has it."""
+    return re.sub(r"[\s_-]", "", usage.casefold())
 
 
 def _parse_emotion(text: str) -> int:

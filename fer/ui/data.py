@@ -175,7 +175,8 @@ def specification(data: Dataset) -> None:
     skipped = data.meta.get("skipped", [])
     if skipped:
         with st.expander(f"{len(skipped)} pictures left out because they could not be read"):
-            st.text("\n".join(map(str, skipped[:1000])))
+            more = [f"and {len(skipped) - 1000:,} more"] * (len(skipped) > 1000)
+            st.text("\n".join([*map(str, skipped[:1000]), *more]))
 
 
 def import_form() -> None:

@@ -695,6 +695,15 @@ def test_what_an_import_ignored_is_said_and_kept(ask, ask_json, faces):
     assert [found[k] for k in keys] == [1, 1, ["cover.png"], 0]
 
 
+def test_what_is_left_out_is_listed_to_the_hundredth(ask, ask_json, tmp_path):
+    rows = [f"{e},{f'{e} ' * 2304},{usage}" for usage in ("Training", "PublicTest") for e in range(7)]
+    (tmp_path / "x.csv").write_text("\n".join(["emotion,pixels,Usage", *rows, *["9,,Training"] * 120]))
+    lines = ask("data", "import", str(tmp_path / "x.csv"), "--name", "mine", "--skip-bad")[1].splitlines()
+    assert sum("left out: row" in line for line in lines) == 100
+    assert "  and 20 more, which --json lists" in lines
+    assert len(ask_json("data", "show", "mine")["skipped"]) == 120
+
+
 def test_recipes_are_all_listed(ask, ask_json):
     assert [r["name"] for r in ask_json("recipes")] == list(RECIPES)
     assert len(ask("recipes")[1].splitlines()) == len(RECIPES) + 1

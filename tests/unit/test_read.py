@@ -187,7 +187,7 @@ def test_class_folders_of_no_known_split_are_refused(tmp_path, folder, shown):
 
 def test_two_folders_that_mean_one_split_are_refused(tmp_path):
     text = error_of(write_folder(tmp_path / "set", tree(("train", "val", "eval"))))
-    assert "2 folders that mean the split val: 'eval' (14 pictures) and 'val' (14 pictures)" in text
+    assert "2 words for the split val: 'eval' (14 pictures) and 'val' (14 pictures)" in text
     named = {f"train/{c}/Training_7.png": png(90 + i) for i, c in enumerate(CLASSES)}  # an official name is no folder
     assert len(import_path(write_zip(tmp_path / "k.zip", tree() | named), "x")) == 35
 
@@ -301,16 +301,54 @@ def test_a_bad_row_is_named(tmp_path, kind):
     assert len(data) == 21 and data.meta["skipped"] == ["row 23"]
 
 
-def test_all_bad_rows_are_listed(tmp_path):
+def test_bad_rows_are_listed_by_reason_and_not_without_end(tmp_path):
     path = tmp_path / "fer2013.csv"
-    path.write_text(csv_text(csv_rows()) + "9,1 2,Training\n" * 30)
-    assert error_of(path).count("\n") == 30
+    path.write_text(csv_text(csv_rows()) + "9,1 2,Training\n" * 30 + "0,1,Training\n" * 2)
+    lines = error_of(path).splitlines()
+    assert lines[0].startswith("32 rows of 'fer2013.csv' cannot be read") and len(lines) == 3
+    assert lines[1].startswith("Rows 23, 24, 25, 26, 27, 28, 29, 30, 31, 32 and 20 more: it has 2 pixels; ")
+    assert lines[2] == "Rows 53, 54: it has 1 pixels; 2,304 are needed."
+    path.write_text(csv_text(csv_rows()) + "".join(f"0,{'1 ' * n},Training\n" for n in range(150)))
+    lines = error_of(path).splitlines()
+    assert len(lines) == 102 and lines[-1] == "and 50 more"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("Train", "Validation", "Test"), ("TRAINING", "Public Test", "private_test "), ("train", "dev", "testing")],
+)
+def test_usage_in_other_words_and_with_spaces(tmp_path, words):
+    path = tmp_path / "fer2013.csv"
+    path.write_text(csv_text(csv_rows(words)))
+    data = import_path(path, "x")
+    assert data.split_names == SPLITS and data.split_note is None and data.meta["val_from"] == words[1]
+
+
+def test_two_words_for_one_split_in_a_csv_are_refused(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_text(csv_text(csv_rows(("Training", "PublicTest", "eval"))))
+    assert "2 words for the split val: 'eval' (7 pictures) and 'publictest' (7 pictures)" in error_of(path)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_other_separators_and_rows_of_blank_cells(tmp_path, delimiter):
+    plain, other = tmp_path / "fer2013.csv", tmp_path / "other.csv"
+    plain.write_text(csv_text(csv_rows()))
+    other.write_text(csv_text(csv_rows()).replace(",", delimiter) + "  \n" + f" {delimiter} {delimiter}\n")
+    data = import_path(other, "x")
+    assert data.fingerprint == import_path(plain, "x").fingerprint and data.meta["skipped"] == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_utf_16_is_named(tmp_path, encoding):
+    (tmp_path / "fer2013.csv").write_bytes(csv_text(csv_rows()).encode(encoding))
+    assert "is written in UTF-16, or is no text. Save it as CSV in UTF-8" in error_of(tmp_path / "fer2013.csv")
 
 
 def test_a_csv_that_is_none(tmp_path):
     path = tmp_path / "fer2013.csv"
     path.write_text("label,image\n1,2\n")
-    assert "columns emotion, pixels and Usage" in error_of(path)
+    assert "columns emotion, pixels and Usage" in error_of(path) and "first line is 'label,image'" in error_of(path)
     path.write_text("emotion,pixels,Usage\n")
     assert "no training pictures" in error_of(path)
     path.write_bytes(b"emotion,pixels,Usage\n0,\xff\xfe,Training\n")
@@ -442,7 +480,7 @@ def test_every_unreadable_picture_is_listed(tmp_path):
     bad = {f"train/sad/bad{i}.png": png(i)[: 200 + i] for i in range(25)} | {"test/sad/odd.heic": b"hello"}
     root = write_folder(tmp_path / "set", tree() | bad)
     text = error_of(root)
-    assert text.startswith("26 pictures") and "--skip-bad" in text
+    assert text.startswith("26 pictures") and "--skip-bad" in text and "more" not in text
     assert [sum(name in line for line in text.split("\n")) for name in bad] == [1] * 26
     data = import_path(root, "x", skip_bad=True)
     assert len(data) == 28

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import lzma
 import re
 import secrets
 import shutil
-import struct
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -26,9 +23,9 @@ from fer import access
 from fer.config import read_config
 from fer.data.dataset import data_root
 from fer.errors import RunError
-from fer.files import sha256, write_atomic, write_json_atomic
+from fer.files import ZIP_ERRORS, sha256, write_atomic, write_json_atomic
 from fer.repair import CHECKSUMS, safetensors_header
-from fer.runs import ACTIVE, TTA, Run, RunStore, check_run_id, store_root
+from fer.runs import ACTIVE, SCHEMA, TTA, Run, RunStore, check_run_id, store_root
 
 FILES = (
     "config.json",
@@ -53,17 +50,7 @@ MAX_ARRAY_BYTES = 256 * 2**20  # of one file of logits, which is packed once mor
 _ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]{0,79})/([A-Za-z0-9._+-]+)")
 _CHUNK = 2**20
 _TORN = "metrics.jsonl: a torn last line left out"  # as `Run.problems` says it; the epochs before it are whole
-_DAMAGE = (  # what zipfile and its three ways of packing raise where a zip is not as it should be
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OSError,
-)
+_DAMAGE = (*ZIP_ERRORS, OSError)
 
 
 def require_outside(path: Path) -> None:
@@ -84,7 +71,8 @@ def pack(store: RunStore, run_ids: Sequence[str], path: Path) -> int:
     entries = [(f"{run.id}/{name}", run.path / name) for run in runs for name in FILES if (run.path / name).is_file()]
 
     def write(file: IO[bytes]) -> None:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        # A zip knows no year before 1980; a file of then is given that.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as archive:
             for name, source in entries:
                 if source.name == "metrics.jsonl":  # its last line may be torn, or just being written
                     content = source.read_bytes()
@@ -211,7 +199,8 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]
 
 
 def _check(folder: Path, run_id: str) -> Run:
-    """The run in the folder if it is whole; its status is made one of a run that nobody trains."""
+    """The run in the folder if it is whole; its status is made one of a run that nobody trains, and an archived one comes
+    into view."""
     run = RunStore(folder.parent).read_folder(folder)
     if run.config is None or run.problems:
         raise RunError(f"Run '{run_id}' in the zip cannot be used: {'; '.join(run.problems)}. Nothing was imported.")
@@ -234,6 +223,8 @@ def _check(folder: Path, run_id: str) -> Run:
         todo = "What it needs to go on stayed there." if run.metrics else "Resume trains it from its start here."
         status.update(state="stopped", error=f"It was exported before its end. {todo}")
     write_json_atomic(folder / "status.json", {**status, "imported": time.time()})
+    if run.notes.archived:
+        write_json_atomic(folder / "notes.json", {"schema": SCHEMA, **run.notes.__dict__, "archived": False})
     return run
 
 

@@ -14,7 +14,6 @@ import re
 import shutil
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 from fer.config import Config, read_config, with_settings
 from fer.data.dataset import Dataset, load, prepared
 from fer.errors import DataError, FerError, RunError
-from fer.files import write_json_atomic
+from fer.files import ZIP_ERRORS, write_json_atomic
 from fer.jobs import adoptable
 from fer.recipes import RECIPES
 from fer.runs import SCHEMA, Run, RunStore, hold, is_locked
@@ -64,14 +63,27 @@ def check_store(store: RunStore, *, repair: bool = False) -> list[Finding]:
     for run_id in store.ids():
         if is_locked(store.root / run_id / "run.lock"):
             continue
-        run = store.get(run_id)
-        if run.on_ray and run.state in ("running", "stopping"):  # its lock need not be seen from here
+        run, findings = _looked_at(store, run_id)
+        if run is None:
             continue
-        findings = list(_of_run(store, run))
         found += [_mended(store, run, f) for f in findings] if repair and not run.shipped else findings
     for finding in _of_store(store):
         found.append(_mended(store, None, finding) if repair else finding)
     return found
+
+
+def _looked_at(store: RunStore, run_id: str) -> tuple[Run | None, list[Finding]]:
+    """The run and what is broken in it; no run where it trains elsewhere or is deleted meanwhile."""
+    try:
+        run = store.get(run_id)
+        if run.on_ray and run.state in ("running", "stopping"):  # its lock need not be seen from here
+            return None, []
+        findings = list(_of_run(store, run))
+    except (RunError, FileNotFoundError):
+        if store.folder(run_id).is_dir():
+            raise
+        return None, []
+    return (run, findings) if run.path.is_dir() else (None, [])
 
 
 def _mended(store: RunStore, run: Run | None, finding: Finding) -> Finding:
@@ -249,7 +261,10 @@ def _of_store(store: RunStore) -> Iterator[Finding]:
     except FileNotFoundError:
         return
     for entry in entries:
-        old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD_SECONDS
+        try:
+            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD_SECONDS
+        except FileNotFoundError:  # a draft that has just become a run
+            continue
         if entry.is_dir() and entry.name.startswith((".new-", ".deleted-")) and old:
             yield Finding(
                 "",
@@ -392,7 +407,7 @@ def _is_whole_zip(path: Path) -> bool:
             if path.suffix == ".npz" and sorted(archive.namelist()) != ["hashes.npy", "labels.npy", "logits.npy"]:
                 return False
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError, zlib.error):
+    except (*ZIP_ERRORS, OSError):
         return False
 
 

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 from fer import access
 from fer.errors import DataError, NotAllowed
-from fer.files import PROJECT_ROOT, write_bytes_atomic
+from fer.files import PROJECT_ROOT, ZIP_ERRORS, write_bytes_atomic
 
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 SPLITS = ("train", "val", "test")
@@ -32,6 +31,7 @@ PREFERRED = "fer2013"
 _FER2013_NAMES = (PREFERRED, "icml_face_data", "face-expression-recognition")
 _FER2013_PICTURES = 35_887  # of all splits, also where they are divided in another way, as in the study's set from Kaggle
 _FORMAT = 1
+_DAMAGE = (*ZIP_ERRORS, OSError, KeyError, TypeError)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -268,7 +268,7 @@ def load(name: str) -> Dataset:
 
 def _read(path: Path, name: str) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
             if head["format"] > _FORMAT:
                 raise DataError(
@@ -284,7 +284,7 @@ def _read(path: Path, name: str) -> Dataset:
                 meta=head["meta"],
                 fingerprint=head["fingerprint"],
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} is damaged and cannot be read. Delete it and import the data set again.") from error
     return data
 
@@ -296,9 +296,9 @@ def load_head(name: str) -> dict[str, Any]:
         data = load(name)
         return {"name": name, "fingerprint": data.fingerprint, "classes": list(data.classes), "meta": data.meta}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return json.loads(str(file["head"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} is damaged and cannot be read. Delete it and import the data set again.") from error
 
 

@@ -14,7 +14,6 @@ import os
 import re
 import struct
 import zipfile
-import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ import numpy as np
 
 from fer.data.dataset import CLASSES, SIZE, SPLITS, Dataset, check_name, describe_resolution
 from fer.errors import DataError, ImageError
+from fer.files import ZIP_ERRORS
 from fer.images import EXTENSIONS, ImageInfo, read_with_info, shown_name, to_face
 
 MAX_MEMBERS = 500_000
@@ -69,9 +69,6 @@ _SIDE_FILES |= {".mp4", ".avi", ".mov", ".mkv", ".mp3", ".wav", ".sh", ".js", ".
 _SIDE_FILES |= {".db", ".log", ".py", ".ipynb", ".doc", ".docx", ".xls", ".xlsx", ".bib", ".lnk", ".npy", ".npz", ".pt"}
 _PICTURES = {*EXTENSIONS, ".heic", ".heif", ".avif", ".jp2", ".pgm", ".ppm"}  # what is called one before it is opened
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", "icon\r"}
-
-# What zipfile raises on a damaged or hostile zip.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 Progress = Callable[[int, int | None], None]
 
@@ -207,7 +204,7 @@ def _open_zip(file: BinaryIO, origin: str) -> zipfile.ZipFile:
     try:
         _check_directory(file, origin)
         return zipfile.ZipFile(file)
-    except (*_ZIP_ERRORS, OverflowError, OSError) as error:
+    except (*ZIP_ERRORS, OverflowError, OSError) as error:
         raise DataError(f"'{origin}' is not a zip file, or it is damaged or incomplete. Download it again.") from error
 
 
@@ -526,7 +523,7 @@ class _Budget:
                 content = file.read(entry.size + 1)  # zipfile unpacks as much as it is asked for
         except OSError as error:
             raise ImageError(f"'{shown}' cannot be opened: {error.strerror or 'read error'}.") from error
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise ImageError(f"'{shown}' is damaged inside the zip, or is not what the zip says of it.") from error
         self.total += len(content)
         if len(content) > entry.size:
@@ -580,14 +577,14 @@ def _first_line(entry: Entry, origin: str) -> bytes:
     with _opened(entry, origin) as file:
         try:
             return file.readline(4096)
-        except (*_ZIP_ERRORS, OSError):
+        except (*ZIP_ERRORS, OSError):
             return b""  # it does not fit, then
 
 
 def _opened(entry: Entry, origin: str) -> BinaryIO:
     try:
         return entry.open()
-    except (*_ZIP_ERRORS, ImageError, OSError) as error:
+    except (*ZIP_ERRORS, ImageError, OSError) as error:
         raise DataError(f"'{shown_name(entry.path)}' in '{origin}' is damaged and cannot be read.") from error
 
 
@@ -678,7 +675,7 @@ def _rows(file: BinaryIO, shown: str, delimiter: str) -> Iterator[tuple[int, lis
 def _csv_errors(shown: str) -> Iterator[None]:
     try:
         yield
-    except (*_ZIP_ERRORS, csv.Error, OSError) as error:  # a UnicodeDecodeError is a ValueError
+    except (*ZIP_ERRORS, csv.Error, OSError) as error:  # a UnicodeDecodeError is a ValueError
         raise DataError(f"'{shown}' is not a CSV file in UTF-8, or it is damaged. Download it again.") from error
 
 

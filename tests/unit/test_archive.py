@@ -62,6 +62,22 @@ def test_a_run_travels_with_all_but_its_pickle(packed, elsewhere, finished_run):
     assert set(os.listdir(run.path)) <= set(FILES)
 
 
+def test_an_archived_run_comes_into_view_where_it_is_imported(store, finished_run, elsewhere, tmp_path):
+    store.annotate("done", name="Mine", tags=["keep"], archived=True)
+    pack(store, ["done"], tmp_path / "x.zip")
+    take_in(elsewhere, tmp_path / "x.zip")
+    (run,) = elsewhere.runs()
+    assert (run.name, run.notes.tags, run.notes.archived) == ("Mine", ("keep",), False)
+    assert store.get("done").notes.archived
+
+
+@pytest.mark.parametrize("year_seconds", [0, 5e9])
+def test_files_of_a_year_that_a_zip_does_not_know_are_packed(store, finished_run, elsewhere, tmp_path, year_seconds):
+    os.utime(finished_run.path / "model.json", (year_seconds, year_seconds))
+    pack(store, ["done"], tmp_path / "x.zip")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["done"]
+
+
 def test_an_id_that_is_taken_gets_a_new_one(packed, store):
     (new,) = take_in(store, packed)
     assert new.startswith("done-")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fer.data import read
-from fer.data.dataset import CLASSES, SPLITS, load, save
+from fer.data.dataset import CLASSES, SPLITS, load, load_head, save
 from fer.data.read import class_index, import_file, import_path
 from fer.errors import DataError
 
@@ -210,6 +210,18 @@ def test_the_result_can_be_saved_and_loaded(tmp_path, monkeypatch):
     assert again.fingerprint == data.fingerprint
     assert again.meta == data.meta
     assert str(tmp_path) not in str(again.meta)
+
+
+def test_a_flipped_bit_in_a_prepared_file_is_damage_or_harmless(tmp_path):
+    path = save(import_path(write_folder(tmp_path / "set", tree()), "mine"))
+    content = path.read_bytes()
+    directory = content.find(b"PK\x01\x02")
+    for at in [*range(120), *range(directory, directory + 60), *range(len(content) - 22, len(content))]:
+        for bit in (1, 8, 32):
+            path.write_bytes(content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :])
+            for look in (load, load_head):
+                with contextlib.suppress(DataError):
+                    look("mine")
 
 
 def test_an_upload_is_read_by_its_content(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
+from fer import repair
 from fer.config import read_config, with_settings
 from fer.data import dataset
 from fer.errors import FerError
@@ -219,6 +220,32 @@ def test_old_drafts_and_empty_folders_are_cleared_away_and_young_ones_are_not(st
     assert named(check_store(store, repair=True)) == {"/.new-old", "/.deleted-old", "empty/"}
     assert sorted(os.listdir(store.root)) == [".new-young", ".trash"]
     assert [t.run for t in store.trash()] == ["empty"]
+
+
+def test_a_run_that_is_deleted_and_a_draft_that_is_placed_meanwhile_stop_no_check(store, monkeypatch):
+    for run_id in ("a", "b", "c", "d"):
+        write_run(store, run_id, [{}])
+    (store.root / "d" / "notes.json").write_text("{")
+    (store.root / ".new-1").mkdir()
+    look, scan = repair._of_run, os.scandir
+
+    def deletes_meanwhile(of_store, run):
+        if run.id == "a":
+            store.delete("b")
+        if run.id == "c":
+            store.delete("c")
+        yield from look(of_store, run)
+
+    def places_meanwhile(path):
+        entries = list(scan(path))
+        os.rename(store.root / ".new-1", store.root / "placed")
+        return entries
+
+    monkeypatch.setattr(repair, "_of_run", deletes_meanwhile)
+    found = check_store(store)
+    assert {f.run for f in found} == {"a", "d"}
+    monkeypatch.setattr(os, "scandir", places_meanwhile)
+    assert list(repair._of_store(store)) == []
 
 
 def test_a_flipped_bit_that_still_reads_well_is_seen_by_its_checksum(store, finished_run):

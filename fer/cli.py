@@ -77,6 +77,9 @@ OnOption = Annotated[
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Put it in the place of another data set of that name, which is gone then.")
 ]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and say which.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -1064,9 +1067,7 @@ def data_import(
     path: Annotated[Path, typer.Argument(help="A folder, a zip, fer2013.csv or icml_face_data.csv.")],
     name: Annotated[str, typer.Option(help="The name to prepare it under.")],
     replace: ReplaceOption = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and say which.")
-    ] = False,
+    skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a data set in Kaggle's layouts and prepare it as one array file."""
@@ -1136,7 +1137,9 @@ def data_list(as_json: JsonOption = False) -> None:
 
 @data_app.command("kaggle")
 def data_kaggle(
-    name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle", replace: ReplaceOption = False
+    name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle",
+    replace: ReplaceOption = False,
+    skip_bad: SkipBadOption = False,
 ) -> None:
     """Fetch the study's data set from Kaggle, where there is a network and a token, and prepare it."""
     access.require("importing a data set")
@@ -1144,7 +1147,7 @@ def data_kaggle(
     from fer.data.kaggle import fetch_kaggle
 
     check_new_name(name)
-    data_import(fetch_kaggle(), name=name, replace=replace, skip_bad=False, as_json=False)
+    data_import(fetch_kaggle(), name=name, replace=replace, skip_bad=skip_bad, as_json=False)
 
 
 @data_app.command("delete")

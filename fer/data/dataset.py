@@ -321,7 +321,9 @@ def delete(name: str) -> None:
     access.require("deleting a data set")
     path = dataset_path(name)
     if not path.is_file():
-        raise DataError(f"There is no prepared data set '{name}'. Available: {', '.join(available())}.")
+        if name == SAMPLE:
+            raise DataError(f"The data set '{SAMPLE}' has no file to delete: it is drawn when it is first used.")
+        raise DataError(f"There is no prepared data set '{name}'. Prepared: {', '.join(prepared()) or 'none'}.")
     try:
         path.unlink()
     except OSError as error:

@@ -704,6 +704,20 @@ def test_what_is_left_out_is_listed_to_the_hundredth(ask, ask_json, tmp_path):
     assert len(ask_json("data", "show", "mine")["skipped"]) == 120
 
 
+def test_what_came_from_kaggle_can_be_imported_without_its_bad_pictures(ask, faces, monkeypatch):
+    (faces / "train" / "happy" / "bad.png").write_bytes(b"x")
+    monkeypatch.setattr("fer.data.kaggle.fetch_kaggle", lambda: faces)
+    code, _, err = ask("data", "kaggle")
+    assert code == 2 and "--skip-bad" in err
+    code, out, _ = ask("data", "kaggle", "--skip-bad")
+    assert code == 0 and "left out: train/happy/bad.png" in out
+
+
+def test_deleting_faces_that_were_never_drawn_is_told_in_a_sentence(ask):
+    assert "The data set 'sample' has no file to delete" in ask("data", "delete", "sample", "--yes")[2]
+    assert "no prepared data set 'mine'. Prepared: none." in ask("data", "delete", "mine", "--yes")[2]
+
+
 def test_recipes_are_all_listed(ask, ask_json):
     assert [r["name"] for r in ask_json("recipes")] == list(RECIPES)
     assert len(ask("recipes")[1].splitlines()) == len(RECIPES) + 1

@@ -78,7 +78,8 @@ ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Put it in the place of another data set of that name, which is gone then.")
 ]
 SkipBadOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and say which.")
+    bool,
+    typer.Option("--skip-bad", help="Leave out pictures that cannot be read or lie in no class folder, and say which."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

@@ -340,7 +340,7 @@ def _record_of_weights(run: Run, path: Path) -> tuple[dict[str, Any], list[str]]
     try:
         head = (safetensors_header(path) or {})["__metadata__"]
         extra, content = json.loads(head["extra"]), json.loads(head["config"])
-        data = {"fingerprint": extra["fingerprint"], "synthetic": bool(extra["synthetic"])}
+        data = {"fingerprint": str(extra["fingerprint"]), "synthetic": bool(extra["synthetic"])}
         config = read_config(content)
         created = path.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError, FerError):

@@ -116,10 +116,11 @@ class Picture:
 def import_path(path: Path, name: str, *, skip_bad: bool = False, progress: Progress | None = None) -> Dataset:
     """Read a folder, a zip or a CSV file in; nothing is saved (`fer.data.dataset.save` does).
 
-    A picture becomes 48x48 grey uint8. `skip_bad` leaves out what cannot be read and lists it in `meta["skipped"]`.
+    A picture becomes 48x48 grey uint8. `skip_bad` leaves out what cannot be read or lies in no class folder, and lists it in
+    `meta["skipped"]`.
     `progress` is called with the pictures read so far and the total (None where it is not known beforehand).
     Raises DataError: the path does not exist or is none of the three, an unknown or empty class, a split without
-    pictures, pictures or rows that cannot be read (all of them named, one a line), a limit exceeded.
+    pictures, pictures or rows that cannot be read (named, 100 lines at most), a limit exceeded.
     """
     check_name(name)
     shown = shown_name(str(path))

@@ -174,7 +174,7 @@ def specification(data: Dataset) -> None:
         st.markdown(plain(data.ignored_note))
     skipped = data.meta.get("skipped", [])
     if skipped:
-        with st.expander(f"{len(skipped)} pictures left out because they could not be read"):
+        with st.expander(f"{len(skipped):,} left out: not readable, or in no class folder"):
             more = [f"and {len(skipped) - 1000:,} more"] * (len(skipped) > 1000)
             st.text("\n".join([*map(str, skipped[:1000]), *more]))
 
@@ -208,7 +208,7 @@ def import_form() -> None:
         replace = st.checkbox("Replace a data set of that name")
         skip_bad = st.checkbox(
             "Skip bad pictures",
-            help="Leave out pictures that cannot be read, and list them, instead of refusing the data set.",
+            help="Leave out pictures that cannot be read or lie in no class folder, and list them, instead of refusing the data set.",
         )
         asked = st.form_submit_button("Import", type="primary", icon=":material/upload:")
     if asked:

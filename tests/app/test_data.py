@@ -77,12 +77,15 @@ def test_pictures_that_the_import_ignored_are_named_then_and_later(page: AppTest
     path = zipped(tmp_path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("cover.png", b"x")
+        archive.writestr("train/stray.png", b"x")
     page.text_input[0].set_value(str(path))
     page.text_input[1].set_value("mine")
+    next(c for c in page.checkbox if c.label.startswith("Skip")).set_value(True)
     page.button[-1].click().run()
     said = "1 file ignored, 1 picture outside of the splits, e.g. cover.png."
     assert any(said in s.value.replace("\\", "") for s in page.success)
     assert any(said == m.value.replace("\\", "") for m in page.markdown)
+    assert any(e.label == "1 left out: not readable, or in no class folder" for e in page.expander)
 
 
 @pytest.mark.parametrize(

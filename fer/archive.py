@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import lzma
 import re
 import secrets
 import shutil
-import struct
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -23,12 +20,13 @@ from typing import IO
 import numpy as np
 
 from fer import access
+from fer.config import read_config
 from fer.data.dataset import data_root
 from fer.errors import RunError
-from fer.files import write_atomic, write_json_atomic
+from fer.files import ZIP_ERRORS, sha256, write_atomic, write_json_atomic
 from fer.origins import safetensors_header
 from fer.repair import CHECKSUMS
-from fer.runs import ACTIVE, TTA, Run, RunStore, check_run_id, store_root
+from fer.runs import ACTIVE, SCHEMA, TTA, Run, RunStore, check_run_id, store_root
 
 FILES = (
     "config.json",
@@ -53,17 +51,7 @@ MAX_ARRAY_BYTES = 256 * 2**20  # of one file of logits, which is packed once mor
 _ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]{0,79})/([A-Za-z0-9._+-]+)")
 _CHUNK = 2**20
 _TORN = "metrics.jsonl: a torn last line left out"  # as `Run.problems` says it; the epochs before it are whole
-_DAMAGE = (  # what zipfile and its three ways of packing raise where a zip is not as it should be
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OSError,
-)
+_DAMAGE = (*ZIP_ERRORS, OSError)
 
 
 def require_outside(path: Path) -> None:
@@ -84,7 +72,8 @@ def pack(store: RunStore, run_ids: Sequence[str], path: Path) -> int:
     entries = [(f"{run.id}/{name}", run.path / name) for run in runs for name in FILES if (run.path / name).is_file()]
 
     def write(file: IO[bytes]) -> None:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        # A zip knows no year before 1980; a file of then is given that.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as archive:
             for name, source in entries:
                 if source.name == "metrics.jsonl":  # its last line may be torn, or just being written
                     content = source.read_bytes()
@@ -105,10 +94,10 @@ def pack(store: RunStore, run_ids: Sequence[str], path: Path) -> int:
 
 def take_in(store: RunStore, path: Path) -> list[str]:
     """Take the runs of a zip into the store, all or none; returns their ids here, new ones where an id is taken. An ensemble
-    names its members by their ids here.
+    names its members, and a run the one that it began from, by their ids here.
 
     Raises RunError that names the file where one lies outside of a run's folder, is not part of a run, is damaged, holds
-    a pickle, or where all of it would be larger than 4 GB, and for an ensemble whose member is another run here.
+    a pickle, or where all of it would be larger than 4 GB, and where a run that one needs is not in the zip and another here.
     """
     with _opened(path) as archive:
         by_run = _entries(archive)
@@ -121,9 +110,10 @@ def take_in(store: RunStore, path: Path) -> list[str]:
                     runs[run_id] = _check(drafts[run_id], run_id)
                 for run_id, run in runs.items():
                     _check_members(store, run_id, run, runs)
+                    _check_origin(store, run_id, run, runs)
                 names: dict[str, str] = {}
-                for run_id in sorted(runs, key=lambda i: bool(runs[i].members)):  # members before what names them
-                    _rename_members(runs[run_id], names)
+                for run_id in _needed_first(runs):
+                    _rename_needed(runs[run_id], names)
                     names[run_id] = store.place(drafts[run_id], run_id)
                 return [names[run_id] for run_id in by_run]
         finally:
@@ -210,7 +200,8 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]
 
 
 def _check(folder: Path, run_id: str) -> Run:
-    """The run in the folder if it is whole; its status is made one of a run that nobody trains."""
+    """The run in the folder if it is whole; its status is made one of a run that nobody trains, and an archived one comes
+    into view."""
     run = RunStore(folder.parent).read_folder(folder)
     if run.config is None or run.problems:
         raise RunError(f"Run '{run_id}' in the zip cannot be used: {'; '.join(run.problems)}. Nothing was imported.")
@@ -233,6 +224,8 @@ def _check(folder: Path, run_id: str) -> Run:
         todo = "What it needs to go on stayed there." if run.metrics else "Resume trains it from its start here."
         status.update(state="stopped", error=f"It was exported before its end. {todo}")
     write_json_atomic(folder / "status.json", {**status, "imported": time.time()})
+    if run.notes.archived:
+        write_json_atomic(folder / "notes.json", {"schema": SCHEMA, **run.notes.__dict__, "archived": False})
     return run
 
 
@@ -278,16 +271,98 @@ def _took_as_long(run: Run, known: Mapping[str, Run]) -> bool:
     return abs(seconds - run.last["epoch_seconds"]) < 0.01
 
 
-def _rename_members(run: Run, names: Mapping[str, str]) -> None:
-    """Let an ensemble that is not in the store yet name its members by their new ids: `{id in the zip: id here}`."""
-    if all(names.get(m, m) == m for m in run.members):
+def _check_origin(store: RunStore, run_id: str, run: Run, imported: Mapping[str, Run]) -> None:
+    """Where the zip lacks the run that one began from and there is one of that id here: raises RunError if its weights are
+    others; says so in the status of a run that has yet to begin, of which that cannot be told."""
+    origin = _origin(run)
+    if not origin or origin in imported or not store.folder(origin).exists():
         return
-    write_json_atomic(run.path / "config.json", {**run.record, "members": [names.get(m, m) for m in run.members]})
+    first, path = run.status.get("first_weights"), store.folder(origin) / "best.safetensors"
+    wanted = first.get("sha256") if isinstance(first, dict) else None
+    if wanted and (not path.is_file() or sha256(path) != wanted):
+        raise RunError(
+            f"Run '{run_id}' in the zip began from a run '{origin}', which the zip does not hold, and the one of that name here has "
+            "other weights. Export the two together. Nothing was imported."
+        )
+    if not wanted and not run.metrics:
+        status = json.loads((run.path / "status.json").read_bytes())
+        said = f"It would begin from the run '{origin}' of this store, which may be another than was meant: the zip does not hold it."
+        write_json_atomic(run.path / "status.json", {**status, "error": f"{status.get('error') or ''} {said}".strip()})
+
+
+def _origin(run: Run) -> str | None:
+    return run.config.model.from_run if run.config else None
+
+
+def _needed_first(runs: Mapping[str, Run]) -> list[str]:
+    """The ids of the runs, an ensemble's members before it, and before each run the one that it began from."""
+    ordered: dict[str, None] = {}
+    waiting = list(reversed(runs))
+    opened = set()
+    while waiting:
+        run_id = waiting[-1]
+        needed = [*runs[run_id].members, _origin(runs[run_id])]
+        missing = [n for n in needed if n in runs and n not in opened]  # in a circle, which no trainer makes, any order
+        opened.add(run_id)
+        if missing:
+            waiting += missing
+        else:
+            ordered[waiting.pop()] = None
+    return list(ordered)
+
+
+def _rename_needed(run: Run, names: Mapping[str, str]) -> None:
+    """Let a run that is not in the store yet name its members and the runs that its weights go back to by their new ids:
+    `{id in the zip: id here}`."""
+    origin, data = _origin(run), _dict(run.record.get("data"))
+    behind = [_dict(o).get("run") for o in _list(data.get("learned_from"))]
+    named = [n for n in (*run.members, origin, *_dict(run.status.get("origins")), *behind) if isinstance(n, str)]
+    if all(names.get(n, n) == n for n in named):
+        return
+    record = {**run.record, "data": _renamed_behind(data, names)}
+    if run.members:
+        record["members"] = [names.get(m, m) for m in run.members]
+    if origin in names:
+        record["config"] = {**record["config"], "model": {**record["config"]["model"], "from_run": names[origin]}}
+        record["experiment"] = read_config(record["config"]).experiment
+    write_json_atomic(run.path / "config.json", record)
+    _rename_in_status(run, names)
     model, layers = run.model, run.model.get("layers")
-    if isinstance(layers, list):
+    if run.members and isinstance(layers, list):
         renamed = [{**x, "name": names.get(x["name"], x["name"])} if _is_of(x, run.members) else x for x in layers]
         write_json_atomic(run.path / "model.json", {**model, "layers": renamed})
     (run.path / CHECKSUMS).unlink(missing_ok=True)  # they were of the files as they came
+
+
+def _renamed_behind(data: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
+    """A record's facts of its data, the trainings behind its first weights and the note that names them under their ids here."""
+    renamed = dict(data)
+    if isinstance(note := data.get("start_note"), str):
+        renamed["start_note"] = re.sub(r"run '([^']+)'", lambda m: f"run '{names.get(m[1], m[1])}'", note)
+    if behind := _list(data.get("learned_from")):
+        renamed["learned_from"] = [
+            {**_dict(o), "run": names.get(str(_dict(o).get("run")), _dict(o).get("run"))} for o in behind
+        ]
+    return renamed
+
+
+def _rename_in_status(run: Run, names: Mapping[str, str]) -> None:
+    """The run that the first weights were of, and the trainings that an ensemble's seconds hold."""
+    status = json.loads((run.path / "status.json").read_bytes())
+    first, origins = _dict(status.get("first_weights")), _dict(status.get("origins"))
+    if (origin := str(first.get("run"))) in names:
+        status["first_weights"] = {**first, "run": names[origin]}
+    if origins:
+        status["origins"] = {names.get(o, o): there for o, there in origins.items()}
+    write_json_atomic(run.path / "status.json", status)
+
+
+def _dict(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _is_of(layer: object, members: Sequence[str]) -> bool:

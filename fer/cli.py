@@ -89,6 +89,10 @@ OnOption = Annotated[
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Put it in the place of another data set of that name, which is gone then.")
 ]
+SkipBadOption = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out pictures that cannot be read or lie in no class folder, and say which."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -1088,9 +1092,7 @@ def data_import(
     path: Annotated[Path, typer.Argument(help="A folder, a zip, fer2013.csv or icml_face_data.csv.")],
     name: Annotated[str, typer.Option(help="The name to prepare it under.")],
     replace: ReplaceOption = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and say which.")
-    ] = False,
+    skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a data set in Kaggle's layouts and prepare it as one array file."""
@@ -1110,10 +1112,12 @@ def data_import(
         return
     sizes = ", ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in data.counts().items())
     print(f"{name}: {sizes} pictures, saved as {saved}{', in place of the one that was there' if replaced else ''}")
-    for skipped in data.meta.get("skipped", []):
-        print(f"  left out: {skipped}")
-    if data.split_note:
-        print(data.split_note)
+    skipped = data.meta.get("skipped", [])
+    for path in skipped[:100]:
+        print(f"  left out: {path}")
+    if len(skipped) > 100:
+        print(f"  and {len(skipped) - 100:,} more, which --json lists")
+    _print_data_notes(data)
 
 
 @data_app.command("show")
@@ -1138,8 +1142,7 @@ def data_show(
         ("format", "Format"),
     ):
         print(f"{label + ':':<12} {_spec_line(data.meta.get('spec', {}).get(key, {}))}")
-    if data.split_note:
-        print(data.split_note)
+    _print_data_notes(data)
 
 
 @data_app.command("list")
@@ -1159,7 +1162,9 @@ def data_list(as_json: JsonOption = False) -> None:
 
 @data_app.command("kaggle")
 def data_kaggle(
-    name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle", replace: ReplaceOption = False
+    name: Annotated[str, typer.Option(help="The name to prepare it under.")] = "kaggle",
+    replace: ReplaceOption = False,
+    skip_bad: SkipBadOption = False,
 ) -> None:
     """Fetch the study's data set from Kaggle, where there is a network and a token, and prepare it."""
     access.require("importing a data set")
@@ -1167,7 +1172,7 @@ def data_kaggle(
     from fer.data.kaggle import fetch_kaggle
 
     check_new_name(name)
-    data_import(fetch_kaggle(), name=name, replace=replace, skip_bad=False, as_json=False)
+    data_import(fetch_kaggle(), name=name, replace=replace, skip_bad=skip_bad, as_json=False)
 
 
 @data_app.command("delete")
@@ -1479,6 +1484,9 @@ def _print_prediction(entry: dict[str, Any]) -> None:
         print(f"{name}: {entry['note']}", file=sys.stderr)
 
 
+_IMPORT_FACTS = ("spec", "origin", "skipped", "ignored", "ignored_pictures", "ignored_examples", "copies", "split_note")
+
+
 def _data_json(data: Any) -> dict[str, Any]:
     return {
         "name": data.name,
@@ -1486,8 +1494,14 @@ def _data_json(data: Any) -> dict[str, Any]:
         "synthetic": data.synthetic,
         "classes": list(data.classes),
         "counts": data.counts(),
-        **{k: data.meta[k] for k in ("spec", "origin", "skipped", "split_note") if k in data.meta},
+        **{k: data.meta[k] for k in _IMPORT_FACTS if k in data.meta},
     }
+
+
+def _print_data_notes(data: Any) -> None:
+    """What was left unread, and what has to be known of the splits."""
+    for note in filter(None, (data.ignored_note, data.split_note)):
+        print(note)
 
 
 def _spec_line(seen: dict[str, int]) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +17,16 @@ from typing import Any, BinaryIO
 from fer import access
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+ZIP_ERRORS = (  # what zipfile and its ways of packing raise where a zip is damaged or hostile, beside OSError
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, outside: bool = False) -> None:

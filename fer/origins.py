@@ -1,7 +1,7 @@
 """What weights learned from: the data of their own training and of all runs and files that they began from, and so on back.
 
-A run's record names all of these (`data.learned_from`), and the header of its weights does (`extra.learned_from`), so that they
-are known where one of those runs was deleted or weights were carried elsewhere. Records and headers of earlier versions name
+A run's record names all of these (`data.learned_from`), and the header of its weights holds that, so that they are
+known where one of those runs was deleted or weights were carried elsewhere. Records and headers of earlier versions name
 the nearest only; there the store is followed as far as it leads.
 """
 
@@ -78,12 +78,6 @@ def to_json(origins: Iterable[Origin]) -> list[dict[str, Any]]:
     return [asdict(o) for o in origins]
 
 
-def for_header(run: Run) -> dict[str, Any]:
-    """What the header of a run's weights says of what it began from; empty where it began at random."""
-    data = run.record.get("data", {})
-    return {key: data[key] for key in ("learned_from", "start_note") if key in data}
-
-
 def safetensors_header(path: Path) -> dict[str, Any] | None:
     """The header of a safetensors file whose size is what the header says; None for anything else. Reads no weights."""
     try:
@@ -150,7 +144,9 @@ def _run_in(path: Path) -> Run | None:
         config = read_config(settings) if settings else None
     except FerError:  # of a newer version
         config = None
-    data = {**extra, "name": _word(extra.get("data")), "fingerprint": _word(extra.get("fingerprint"))}
+    kept = extra["record"].get("data") if isinstance(extra.get("record"), dict) else None
+    facts = kept if isinstance(kept, dict) else {}
+    data = {**facts, "name": _word(extra.get("data")), "fingerprint": _word(extra.get("fingerprint"))}
     try:
         record = {"data": data, "created": path.stat().st_mtime}
     except OSError:

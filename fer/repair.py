@@ -6,27 +6,37 @@ goes to the trash. Runs that train are left alone, and so are those that came wi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fer.errors import FerError, RunError
-from fer.files import write_json_atomic
+from fer.config import Config, read_config, with_settings
+from fer.data.dataset import Dataset, load, prepared
+from fer.errors import DataError, FerError, RunError
+from fer.files import ZIP_ERRORS, write_json_atomic
 from fer.jobs import adoptable
 from fer.origins import safetensors_header
+from fer.recipes import RECIPES
 from fer.runs import SCHEMA, Run, RunStore, hold, is_locked
 
 WEIGHTS = ("best.safetensors", "last.safetensors")
 LASTING = ("config.json", "model.json", "metrics.jsonl", "resume.pt", *WEIGHTS)
 CHECKSUMS = "checksums.json"
+RECORDED = (
+    "recipe",
+    "data",
+    "created",
+    "submission",
+)  # of a run's record in its weights' header; an address stays out of it
 _OLD_SECONDS = 3600.0  # a draft or a half-deleted folder of this age has nobody who still works on it
 _ZIP_END = b"PK\5\6" + bytes(18)
 
@@ -53,14 +63,27 @@ def check_store(store: RunStore, *, repair: bool = False) -> list[Finding]:
     for run_id in store.ids():
         if is_locked(store.root / run_id / "run.lock"):
             continue
-        run = store.get(run_id)
-        if run.on_ray and run.state in ("running", "stopping"):  # its lock need not be seen from here
+        run, findings = _looked_at(store, run_id)
+        if run is None:
             continue
-        findings = list(_of_run(store, run))
         found += [_mended(store, run, f) for f in findings] if repair and not run.shipped else findings
     for finding in _of_store(store):
         found.append(_mended(store, None, finding) if repair else finding)
     return found
+
+
+def _looked_at(store: RunStore, run_id: str) -> tuple[Run | None, list[Finding]]:
+    """The run and what is broken in it; no run where it trains elsewhere or is deleted meanwhile."""
+    try:
+        run = store.get(run_id)
+        if run.on_ray and run.state in ("running", "stopping"):  # its lock need not be seen from here
+            return None, []
+        findings = list(_of_run(store, run))
+    except (RunError, FileNotFoundError):
+        if store.folder(run_id).is_dir():
+            raise
+        return None, []
+    return (run, findings) if run.path.is_dir() else (None, [])
 
 
 def _mended(store: RunStore, run: Run | None, finding: Finding) -> Finding:
@@ -97,17 +120,19 @@ def _record(run: Run) -> Iterator[Finding]:
     if "newer" in problem:
         yield Finding(run.id, "config.json", problem, "update FER Lab to use the run")
         return
-    record = next((r for name in WEIGHTS if (r := _record_of_weights(run.path / name))), None)
-    if record is None:
+    found = next((f for name in WEIGHTS if (f := _record_of_weights(run, run.path / name))), None)
+    if found is None:
         yield Finding(
             run.id,
             "config.json",
             problem,
-            "there are no weights to take it from: copy it from a backup, or delete the run",
+            "there are no weights with settings to take it from: copy it from a backup, or delete the run",
         )
     else:
+        record, lost = found
         yield Finding(
-            run.id, "config.json", problem, "the settings are written again as the weights' header has them",
+            run.id, "config.json", problem,
+            f"the settings are written again as the weights' header has them; not known any more: {', '.join(lost)}",
             lambda: (_put_aside(run.path / "config.json"), write_json_atomic(run.path / "config.json", record)),
         )  # fmt: skip
 
@@ -236,7 +261,10 @@ def _of_store(store: RunStore) -> Iterator[Finding]:
     except FileNotFoundError:
         return
     for entry in entries:
-        old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD_SECONDS
+        try:
+            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD_SECONDS
+        except FileNotFoundError:  # a draft that has just become a run
+            continue
         if entry.is_dir() and entry.name.startswith((".new-", ".deleted-")) and old:
             yield Finding(
                 "",
@@ -289,18 +317,69 @@ def _checksum(path: Path) -> str:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def _record_of_weights(path: Path) -> dict[str, Any] | None:
-    """A run's record made of what its weights' header says of settings and data."""
+def _record_of_weights(run: Run, path: Path) -> tuple[dict[str, Any], list[str]] | None:
+    """A run's record made of what its weights' header says, and which facts of it are lost, in words; None without a header.
+
+    Headers of before hold settings and data alone; the rest is then taken from reports, status, data set and id.
+    """
     try:
         head = (safetensors_header(path) or {})["__metadata__"]
-        extra = json.loads(head["extra"])
-        config = json.loads(head["config"])
-        data = {"fingerprint": extra["fingerprint"], "synthetic": bool(extra["synthetic"]), "split_note": None}
-        data |= {key: extra[key] for key in ("learned_from", "start_note") if key in extra}
+        extra, content = json.loads(head["extra"]), json.loads(head["config"])
+        data = {"fingerprint": str(extra["fingerprint"]), "synthetic": bool(extra["synthetic"])}
+        config = read_config(content)
         created = path.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, FerError):
         return None
-    return {"schema": SCHEMA, "kind": "run", "recipe": None, "data": data, "created": created, "config": config}
+    first = run.status.get("first_weights")
+    if config.model.from_run and isinstance(first, dict) and isinstance(first.get("run"), str):
+        content["model"]["from_run"] = first["run"]  # its id here, where the run was imported
+    kept, lost = extra.get("record"), ["who launched it"]
+    if not isinstance(kept, dict):
+        facts, lost_facts = _data_facts(run, config, data)
+        recipe = _recipe_of(config, str(extra.get("run")))
+        lost += [*lost_facts, *["its recipe"] * (recipe is None), "what it was launched together with"]
+        times = [run.status.get("queued"), run.status.get("started"), created]
+        kept = {
+            "recipe": recipe,
+            "data": facts,
+            "created": min(t for t in times if isinstance(t, int | float) and t > 0),
+        }
+    return {"schema": SCHEMA, "kind": "run", **kept, "experiment": config.experiment, "config": content}, lost
+
+
+def _data_facts(run: Run, config: Config, data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the record says of the data, and which facts of it are lost, in words."""
+    lost, here = [], _data_here(config, data["fingerprint"])
+    reports = [r for r in run.reports.get(data["fingerprint"], {}).values() if isinstance(r, dict)]
+    if here:
+        data |= {"fer2013": here.fer2013, "split_note": here.split_note}
+    else:
+        data["split_note"] = next((r["split_note"] for r in reports if r.get("split_note")), None)
+        lost += [] if reports or config.data.val_fraction else ["a note on its splits"]
+        lost += [] if data["synthetic"] or config.data.name == "fer2013" else ["whether its pictures are FER2013's"]
+    return data, lost + ["a note on the run that it began from"] * bool(config.model.from_run)
+
+
+def _data_here(config: Config, fingerprint: str) -> Dataset | None:
+    """The data set that the run was trained on, where it is prepared here."""
+    if config.data.name in prepared():
+        with contextlib.suppress(DataError):
+            data = load(config.data.name).with_val_fraction(config.data.val_fraction)
+            return data if data.fingerprint == fingerprint else None
+    return None
+
+
+def _recipe_of(config: Config, run_id: str) -> str | None:
+    """The recipe that an id given by the store names, else the one that has these settings."""
+    named = re.fullmatch(rf"(.+)-s{config.seed}-[0-9a-f]{{4}}", run_id)
+    if named and named[1] in RECIPES:
+        return named[1]
+    same = {"data.name": config.data.name, "data.val_fraction": config.data.val_fraction}
+    for name, recipe in RECIPES.items():
+        with contextlib.suppress(FerError):
+            if with_settings(recipe.config(), same).experiment == config.experiment:
+                return name
+    return None
 
 
 def _is_whole_zip(path: Path) -> bool:
@@ -313,7 +392,7 @@ def _is_whole_zip(path: Path) -> bool:
             if path.suffix == ".npz" and sorted(archive.namelist()) != ["hashes.npy", "labels.npy", "logits.npy"]:
                 return False
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError, zlib.error):
+    except (*ZIP_ERRORS, OSError):
         return False
 
 

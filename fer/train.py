@@ -39,9 +39,8 @@ from fer.models.inputs import Preprocess, seen_side, to_tensor
 from fer.models.summary import summarise as summarise_model
 from fer.models.transfer import Transfer, load_first_weights
 from fer.optim import build_optimizer, set_rate
-from fer.origins import for_header
 from fer.pretrained import weights_record
-from fer.repair import write_checksums
+from fer.repair import RECORDED, write_checksums
 from fer.runs import SCHEMA, Run, RunStore, epoch_in_words, hold
 from fer.schedules import lr_at
 
@@ -595,7 +594,7 @@ class _Fit:
             data=self.data.name,
             fingerprint=self.data.fingerprint,
             synthetic=self.data.synthetic,
-            **for_header(self.run),
+            record={k: self.run.record[k] for k in RECORDED if k in self.run.record},
         )
 
     def _save_resume(self) -> None:

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 from fer import access
 from fer.errors import DataError, NotAllowed
-from fer.files import PROJECT_ROOT, write_bytes_atomic
+from fer.files import PROJECT_ROOT, ZIP_ERRORS, write_bytes_atomic
 
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 SPLITS = ("train", "val", "test")
@@ -32,6 +31,7 @@ PREFERRED = "fer2013"
 _FER2013_NAMES = (PREFERRED, "icml_face_data", "face-expression-recognition")
 _FER2013_PICTURES = 35_887  # of all splits, also where they are divided in another way, as in the study's set from Kaggle
 _FORMAT = 1
+_DAMAGE = (*ZIP_ERRORS, OSError, KeyError, TypeError)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -80,6 +80,22 @@ class Dataset:
     def split_note(self) -> str | None:
         """A sentence for every place that shows a figure, where `val` is also the only held-out split; else None."""
         return self.meta.get("split_note")
+
+    @property
+    def ignored_note(self) -> str:
+        """Which files beside the pictures the import left unread, in a sentence; '' where none, or where it is not known."""
+        files, pictures, copies = (self.meta.get(k, 0) for k in ("ignored", "ignored_pictures", "copies"))
+        if not files:
+            return ""
+        said, of_them = [f"{files:,} file{'s' * (files > 1)} ignored"], "of them " * (files > 1)
+        if pictures:
+            examples = ", ".join(self.meta.get("ignored_examples", []))
+            said.append(f"{of_them}{pictures:,} picture{'s' * (pictures > 1)} outside of the splits, e.g. {examples}")
+        if copies:
+            said.append(f"{of_them}{copies:,} second cop{'ies' if copies > 1 else 'y'} of pictures that are here")
+        if "copies" in self.meta and not pictures and not copies:
+            said.append(f"{'none of them' if files > 1 else 'not'} a picture")
+        return f"{', '.join(said)}."
 
     def indices(self, split: str) -> np.ndarray:
         """The positions of the pictures of one split, ascending, (n,) int64. Raises DataError if there are none."""
@@ -252,7 +268,7 @@ def load(name: str) -> Dataset:
 
 def _read(path: Path, name: str) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
             if head["format"] > _FORMAT:
                 raise DataError(
@@ -268,7 +284,7 @@ def _read(path: Path, name: str) -> Dataset:
                 meta=head["meta"],
                 fingerprint=head["fingerprint"],
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} is damaged and cannot be read. Delete it and import the data set again.") from error
     return data
 
@@ -280,9 +296,9 @@ def load_head(name: str) -> dict[str, Any]:
         data = load(name)
         return {"name": name, "fingerprint": data.fingerprint, "classes": list(data.classes), "meta": data.meta}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return json.loads(str(file["head"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} is damaged and cannot be read. Delete it and import the data set again.") from error
 
 
@@ -305,7 +321,9 @@ def delete(name: str) -> None:
     access.require("deleting a data set")
     path = dataset_path(name)
     if not path.is_file():
-        raise DataError(f"There is no prepared data set '{name}'. Available: {', '.join(available())}.")
+        if name == SAMPLE:
+            raise DataError(f"The data set '{SAMPLE}' has no file to delete: it is drawn when it is first used.")
+        raise DataError(f"There is no prepared data set '{name}'. Prepared: {', '.join(prepared()) or 'none'}.")
     try:
         path.unlink()
     except OSError as error:

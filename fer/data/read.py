@@ -11,9 +11,9 @@ import csv
 import hashlib
 import io
 import os
+import re
 import struct
 import zipfile
-import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +26,8 @@ import numpy as np
 
 from fer.data.dataset import CLASSES, SIZE, SPLITS, Dataset, check_name, describe_resolution
 from fer.errors import DataError, ImageError
-from fer.images import ImageInfo, read_with_info, shown_name, to_face
+from fer.files import ZIP_ERRORS
+from fer.images import EXTENSIONS, ImageInfo, read_with_info, shown_name, to_face
 
 MAX_MEMBERS = 500_000
 MAX_UNPACKED_BYTES = 4 * 1024**3
@@ -34,19 +35,16 @@ MAX_PICTURE_BYTES = 32 * 1024**2
 _MAX_DIRECTORY_BYTES = 64 * 1024**2  # a zip's list of its own members
 _MAX_LINE = 1024**2
 _PROGRESS_EVERY = 64
+_SKIP = "leave it out with --skip-bad ('Skip bad pictures' on the Data page)"
 _SHOWN = 120  # characters of a member's path in messages and in `sources`
 
 PREFIXES = {"training_": "train", "publictest_": "val", "privatetest_": "test"}
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validate", "validation", "dev", "devel", "development", "eval", "evaluation", "publictest"),
+    "test": ("test", "testing", "privatetest"),
 }
-USAGES = {"training": "train", "publictest": "val", "privatetest": "test"}
+SPLIT_FOLDERS = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
 SYNONYMS = {
     "angry": ("anger", "angriness"),
     "disgust": ("disgusted",),
@@ -60,15 +58,17 @@ SYNONYMS = {
 CSV_ORDER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 _PIXELS = {str(value): value for value in range(256)}  # looking a pixel up is several times faster than int()
+_DELIMITERS = (",", ";", "\t", "|")
+_LISTED = 100  # lines of what cannot be read that a message has
 _CSV_COLUMNS = ("emotion", "pixels", "usage")
 _LABELS = {word: CLASSES.index(name) for name, words in SYNONYMS.items() for word in (name, *words)}
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 _SIDE_FILES = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".ini"}
+_SIDE_FILES |= {".pkl", ".pickle", ".h5", ".hdf5", ".mat", ".pth", ".onnx", ".safetensors", ".parquet", ".jsonl", ".toml"}
+_SIDE_FILES |= {".mp4", ".avi", ".mov", ".mkv", ".mp3", ".wav", ".sh", ".js", ".css", ".pptx", ".dat", ".bin", ".pts"}
 _SIDE_FILES |= {".db", ".log", ".py", ".ipynb", ".doc", ".docx", ".xls", ".xlsx", ".bib", ".lnk", ".npy", ".npz", ".pt"}
+_PICTURES = {*EXTENSIONS, ".heic", ".heif", ".avif", ".jp2", ".pgm", ".ppm"}  # what is called one before it is opened
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", "icon\r"}
-
-# What zipfile raises on a damaged or hostile zip.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 Progress = Callable[[int, int | None], None]
 
@@ -116,10 +116,11 @@ class Picture:
 def import_path(path: Path, name: str, *, skip_bad: bool = False, progress: Progress | None = None) -> Dataset:
     """Read a folder, a zip or a CSV file in; nothing is saved (`fer.data.dataset.save` does).
 
-    A picture becomes 48x48 grey uint8. `skip_bad` leaves out what cannot be read and lists it in `meta["skipped"]`.
+    A picture becomes 48x48 grey uint8. `skip_bad` leaves out what cannot be read or lies in no class folder, and lists it in
+    `meta["skipped"]`.
     `progress` is called with the pictures read so far and the total (None where it is not known beforehand).
     Raises DataError: the path does not exist or is none of the three, an unknown or empty class, a split without
-    pictures, pictures or rows that cannot be read (all of them named, one a line), a limit exceeded.
+    pictures, pictures or rows that cannot be read (named, 100 lines at most), a limit exceeded.
     """
     check_name(name)
     shown = shown_name(str(path))
@@ -157,7 +158,7 @@ def import_file(
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
         with _open_zip(file, origin) as archive:
             return _import_source(_zip(archive, origin), name, skip_bad, progress)
-    if origin.lower().endswith(".csv") or _columns_of(start.split(b"\n")[0]) is not None:
+    if origin.lower().endswith(".csv") or _header(start.split(b"\n")[0]) is not None:
         return _import_csv(file, origin, origin, name, skip_bad, progress)
     if origin.lower().endswith(".zip"):
         raise DataError(f"'{origin}' is not a zip file, or its beginning is damaged. Download it again.")
@@ -204,7 +205,7 @@ def _open_zip(file: BinaryIO, origin: str) -> zipfile.ZipFile:
     try:
         _check_directory(file, origin)
         return zipfile.ZipFile(file)
-    except (*_ZIP_ERRORS, OverflowError, OSError) as error:
+    except (*ZIP_ERRORS, OverflowError, OSError) as error:
         raise DataError(f"'{origin}' is not a zip file, or it is damaged or incomplete. Download it again.") from error
 
 
@@ -273,14 +274,17 @@ def _junk(path: str) -> bool:
 
 
 def _import_source(source: Source, name: str, skip_bad: bool, progress: Progress | None) -> Dataset:
-    """Pictures where there are any in a split's folder, else the CSV; what is neither is counted as ignored."""
+    """Pictures where there are any in a split's folder, else the CSV; what is neither is counted as ignored, and pictures
+    among it are named."""
     useful = [e for e in source.entries if not _junk(e.path)]
     candidates = [e for e in useful if not _is(e, _ARCHIVES | _SIDE_FILES)]
-    pictures = [p for p in map(_place, candidates) if p]
+    placed = {e.path: _place(e) for e in candidates}
+    pictures = [p for p in placed.values() if p and not _side_file(p)]
+    outside = sorted(e.path for e in candidates if placed[e.path] is None and _is(e, _PICTURES))
     table = None if pictures else _find_csv(useful, source.origin)
     if table:
         with _opened(table, source.origin) as file:
-            lines, ignored = io.BufferedReader(file, _MAX_LINE), len(source.entries) - 1
+            lines, ignored = io.BufferedReader(file, _MAX_LINE), _Ignored(len(source.entries) - 1, outside)
             return _import_csv(lines, table.path, source.origin, name, skip_bad, progress, ignored)
     archives = [e.path for e in useful if _is(e, _ARCHIVES)]
     if archives and (source.zipped or not pictures):
@@ -288,8 +292,12 @@ def _import_source(source: Source, name: str, skip_bad: bool, progress: Progress
             f"'{source.origin}' contains another archive, '{shown_name(archives[0], _SHOWN)}'. "
             "Unpack that one and import its folder."
         )
-    _check_layout(pictures, source.folders, len(candidates), source.origin)
-    return _import_pictures(pictures, len(source.entries), source.origin, name, skip_bad, progress)
+    _check_layout(pictures, source.folders, len(candidates), source.origin, skip_bad)
+    ignored = _Ignored(len(source.entries) - len(pictures), outside)
+    strays = sorted(p.entry.path for p in pictures if p.label is None)  # to be skipped, or they would have been refused
+    pictures = [p for p in pictures if p.label is not None]
+    _check_splits(pictures, outside, source.origin)
+    return _import_pictures(pictures, source.origin, name, skip_bad, progress, ignored, strays)
 
 
 def _is(entry: Entry, suffixes: set[str]) -> bool:
@@ -327,16 +335,27 @@ def _split_folder(folders: list[str]) -> int | None:
     return (inner or found or [None])[-1]
 
 
-def _check_layout(pictures: list[Picture], folders: list[str], candidates: int, origin: str) -> None:
-    """Unknown classes, empty classes and empty splits, told before a picture is decoded. Raises DataError."""
+def _check_layout(
+    pictures: list[Picture], folders: list[str], candidates: int, origin: str, skip_bad: bool
+) -> None:
+    """Unknown classes, empty classes and empty splits, told before a picture is decoded; `skip_bad` lets pictures outside
+    of a class folder pass. Raises DataError."""
     if not pictures and not any(f.split("/")[-1].lower() in SPLIT_FOLDERS for f in folders):
         raise DataError(
             f"'{origin}' is not laid out as a data set: {candidates:,} pictures, none of them in a folder such as "
             "train/happy/. Put them in train/<class>/ and test/<class>/ (or val/), or give fer2013.csv."
         )
-    unknown = sorted({_class_word(p) for p in pictures if p.label is None})
-    if unknown:
+    lost = [p for p in pictures if p.label is None]
+    if turned := [p for p in lost if _is_turned(p)]:
+        path = shown_name(turned[0].entry.path, _SHOWN)
+        raise DataError(
+            f"'{origin}' has its splits inside of its class folders: {len(turned):,} pictures, e.g. {path}. Put the classes inside "
+            "of the splits, as in train/happy/."
+        )
+    if unknown := sorted({_class_word(p) for p in lost} - {""}):
         raise DataError(_unknown_class_text(unknown, origin))
+    if lost and not skip_bad:
+        raise DataError(_stray_text(sorted(p.entry.path for p in lost), origin))
     paths = sorted(p.entry.path for p in pictures)
     for folder in folders if pictures else []:
         if _should_hold_pictures(folder) and not _holds(paths, folder):
@@ -344,6 +363,44 @@ def _check_layout(pictures: list[Picture], folders: list[str], candidates: int, 
                 f"The folder '{shown_name(folder, _SHOWN)}' of '{origin}' has no pictures. "
                 "Put some in, or remove the folder."
             )
+
+
+def _check_splits(pictures: list[Picture], outside: list[str], origin: str) -> None:
+    """Refuse class folders that belong to no known split, and two folders that would become one. Raises DataError."""
+    others = Counter(word for path in outside if (word := _unknown_split(path)) is not None)
+    if others:
+        names = ", ".join(f"'{shown_name(w, _SHOWN)}' ({n:,})" if w else f"its top ({n:,})" for w, n in sorted(others.items())[:10])
+        raise DataError(
+            f"'{origin}' has pictures in class folders that belong to no known split, in {names}. Splits are "
+            f"{_splits_in_words()}. Rename the folder to one of these words, or move it out of the data set."
+        )
+    words: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for picture in pictures:
+        if picture.folder.split("/")[0] == picture.split_label:  # by its folder, not by an official name
+            words[picture.split][picture.split_label.casefold()] += 1
+    _check_words(words, origin)
+
+
+def _check_words(words: dict[str, Counter[str]], origin: str) -> None:
+    """Refuse two words for one split, whose pictures may not have been meant to become one. Raises DataError."""
+    for split, found in words.items():
+        if len(found) > 1:
+            names = " and ".join(f"'{w}' ({n:,} pictures)" for w, n in sorted(found.items()))
+            raise DataError(
+                f"'{origin}' has {len(found)} words for the split {split}: {names}. Call them by one word, or those that are "
+                f"meant for another split by that one's. Splits are {_splits_in_words()}."
+            )
+
+
+def _unknown_split(path: str) -> str | None:
+    """The folder that stands before a class folder, '' where none does; None for a picture in no class folder."""
+    folders = path.split("/")[:-1]
+    known = [i for i, f in enumerate(folders) if class_index(f) is not None]
+    return "/".join(folders[: known[0]]) if known else None
+
+
+def _splits_in_words() -> str:
+    return "; ".join(f"{split}: {', '.join(words)}" for split, words in _SPLIT_WORDS.items())
 
 
 def _should_hold_pictures(folder: str) -> bool:
@@ -359,25 +416,46 @@ def _holds(paths: list[str], folder: str) -> bool:
     return at < len(paths) and paths[at].startswith(folder + "/")
 
 
+def _side_file(picture: Picture) -> bool:
+    """Whether it lies in no class folder and is not called a picture: such as a split's labels.dat or LICENSE."""
+    return picture.label is None and not _class_word(picture) and not _is(picture.entry, _PICTURES)
+
+
+def _is_turned(picture: Picture) -> bool:
+    """Whether its class stands before its split, as in happy/train/0.png."""
+    folders = picture.entry.path.split("/")[:-1]
+    at = _split_folder(folders)
+    return bool(at) and class_index(folders[at - 1]) is not None
+
+
 def _class_word(picture: Picture) -> str:
     """The folder that stands where a class is expected; '' where there is none."""
     return picture.folder.split("/")[-1] if picture.folder.lower() not in SPLIT_FOLDERS else ""
 
 
 def _unknown_class_text(unknown: list[str], origin: str) -> str:
-    if unknown == [""]:
-        return f"Pictures of '{origin}' lie outside a class folder. Put each in one of: {', '.join(CLASSES)}."
-    names = ", ".join(f"'{shown_name(u)}'" for u in unknown[:20] if u)
+    names = ", ".join(f"'{shown_name(u)}'" for u in unknown[:20])
     return f"'{origin}' has unknown classes: {names}. Allowed: {', '.join(CLASSES)}. Rename or remove these folders."
+
+
+def _stray_text(paths: list[str], origin: str) -> str:
+    shown = ", ".join(shown_name(p, _SHOWN) for p in paths[:5])
+    more = f" and {len(paths) - 5:,} more" if len(paths) > 5 else ""
+    some = "1 picture lies" if len(paths) == 1 else f"{len(paths):,} pictures lie"
+    return (
+        f"In '{origin}' {some} outside a class folder: {shown}{more}. Put each in one of the folders {', '.join(CLASSES)}, "
+        f"remove it, or {_SKIP}."
+    )
 
 
 # Pictures
 
 
 def _import_pictures(
-    pictures: list[Picture], found: int, origin: str, name: str, skip_bad: bool, progress: Progress | None
+    pictures: list[Picture], origin: str, name: str, skip_bad: bool, progress: Progress | None, ignored: _Ignored,
+    strays: list[str],
 ) -> Dataset:
-    """Decode the pictures in their final order. `found`: files in the source, to say how many were ignored."""
+    """Decode the pictures in their final order. strays: paths of pictures in no class, skipped as bad ones are."""
     roles, val = _roles({p.split: p.split_label for p in reversed(pictures)}, origin)
     ordered = sorted(pictures, key=lambda p: (SPLITS.index(roles[p.split]), p.label, p.tail, p.source, p.entry.path))
     _check_filled([p.label for p in ordered], [roles[p.split] for p in ordered], origin)
@@ -394,14 +472,14 @@ def _import_pictures(
                 chosen.append(picture)
                 spec.add(f"{info.width} x {info.height}", info.dpi, info.bit_depth, info.format)
         _report(progress, done, len(ordered))
-    _refuse_bad(bad, origin, skip_bad, "picture")
+    _refuse_bad(len(bad), [reason for _, reason in bad], origin, skip_bad, "picture")
     return _build(
         name,
         images[: len(chosen)],
         [p.label for p in chosen],
         [roles[p.split] for p in chosen],
         [p.source for p in chosen],
-        _meta(origin, spec, val, [n for n, _ in bad], found - len(chosen) - len(bad)),
+        _meta(origin, spec, val, [*strays, *(n for n, _ in bad)], ignored, copies=len(ordered) - len(chosen) - len(bad)),
     )
 
 
@@ -446,7 +524,7 @@ class _Budget:
                 content = file.read(entry.size + 1)  # zipfile unpacks as much as it is asked for
         except OSError as error:
             raise ImageError(f"'{shown}' cannot be opened: {error.strerror or 'read error'}.") from error
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise ImageError(f"'{shown}' is damaged inside the zip, or is not what the zip says of it.") from error
         self.total += len(content)
         if len(content) > entry.size:
@@ -456,14 +534,26 @@ class _Budget:
         return content
 
 
-def _refuse_bad(bad: list[tuple[str, str]], origin: str, skip_bad: bool, what: str) -> None:
-    if not bad or skip_bad:
+def _by_reason(bad: list[tuple[int, str]]) -> list[str]:
+    """A line for each reason, with the first rows that it holds for."""
+    rows: dict[str, list[int]] = {}
+    for number, reason in bad:
+        rows.setdefault(reason, []).append(number)
+    return [
+        f"Row{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:10]))}"
+        f"{f' and {len(numbers) - 10:,} more' * (len(numbers) > 10)}: {reason}."
+        for reason, numbers in rows.items()
+    ]
+
+
+def _refuse_bad(n: int, lines: list[str], origin: str, skip_bad: bool, what: str) -> None:
+    if not n or skip_bad:
         return
-    lines = "\n".join(reason for _, reason in bad)
+    more = [f"and {len(lines) - _LISTED:,} more"] * (len(lines) > _LISTED)
+    lines = "\n".join([*lines[:_LISTED], *more])
     raise DataError(
-        f"{len(bad):,} {what}{'s' if len(bad) > 1 else ''} of '{origin}' cannot be read. Repair or remove what is "
-        "listed here, or leave it out with --skip-bad "
-        f"('Skip bad pictures' on the Data page).\n{lines}"
+        f"{n:,} {what}{'s' if n > 1 else ''} of '{origin}' cannot be read. Repair or remove what is "
+        f"listed here, or {_SKIP}.\n{lines}"
     )
 
 
@@ -477,7 +567,7 @@ def _find_csv(entries: list[Entry], origin: str) -> Entry | None:
     for name in CSV_NAMES:
         if name in by_name:
             return by_name[name]
-    fitting = [e for e in tables if _columns_of(_first_line(e, origin)) is not None]
+    fitting = [e for e in tables if _header(_first_line(e, origin)) is not None]
     if len(fitting) > 1:
         names = ", ".join(shown_name(e.path) for e in fitting[:5])
         raise DataError(f"'{origin}' holds several CSV files that fit: {names}. Import one of them by itself.")
@@ -488,50 +578,75 @@ def _first_line(entry: Entry, origin: str) -> bytes:
     with _opened(entry, origin) as file:
         try:
             return file.readline(4096)
-        except (*_ZIP_ERRORS, OSError):
+        except (*ZIP_ERRORS, OSError):
             return b""  # it does not fit, then
 
 
 def _opened(entry: Entry, origin: str) -> BinaryIO:
     try:
         return entry.open()
-    except (*_ZIP_ERRORS, ImageError, OSError) as error:
+    except (*ZIP_ERRORS, ImageError, OSError) as error:
         raise DataError(f"'{shown_name(entry.path)}' in '{origin}' is damaged and cannot be read.") from error
 
 
-def _columns_of(line: bytes) -> tuple[int, int, int] | None:
-    """The positions of emotion, pixels and Usage in a CSV's first line; None where one of them is missing."""
-    cells = [c.strip().strip('"').strip().lower() for c in line.decode("utf-8-sig", "replace").split(",")]
-    if not set(_CSV_COLUMNS) <= set(cells):
-        return None
-    return tuple(cells.index(c) for c in _CSV_COLUMNS)  # type: ignore[return-value]
+def _header(line: bytes) -> tuple[tuple[int, int, int], str] | None:
+    """The positions of emotion, pixels and Usage in a CSV's first line, and what parts its cells; None where one of the
+    three is missing."""
+    text = line.decode("utf-8-sig", "replace")
+    for delimiter in _DELIMITERS:
+        cells = [c.strip().strip('"').strip().lower() for c in text.split(delimiter)]
+        if set(_CSV_COLUMNS) <= set(cells):
+            return tuple(cells.index(c) for c in _CSV_COLUMNS), delimiter  # type: ignore[return-value]
+    return None
+
+
+def _no_header(line: bytes, shown: str) -> DataError:
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in line:
+        return DataError(f"'{shown}' is written in UTF-16, or is no text. Save it as CSV in UTF-8 and import that.")
+    first = shown_name(line.decode("utf-8-sig", "replace").strip(), _SHOWN)
+    return DataError(
+        f"'{shown}' does not begin with the columns emotion, pixels and Usage, parted by commas, semicolons or tabs; its first "
+        f"line is '{first}'. Give fer2013.csv."
+    )
 
 
 def _import_csv(
-    file: BinaryIO, table: str, origin: str, name: str, skip_bad: bool, progress: Progress | None, ignored: int = 0
+    file: BinaryIO,
+    table: str,
+    origin: str,
+    name: str,
+    skip_bad: bool,
+    progress: Progress | None,
+    ignored: _Ignored | None = None,
 ) -> Dataset:
     """Read FER2013's CSV row by row; its rows are numbered as a spreadsheet does, the header being row 1."""
     shown = shown_name(table)
     with _csv_errors(shown):
-        columns = _columns_of(file.readline(4096))
-    if columns is None:
-        raise DataError(f"'{shown}' does not begin with the columns emotion, pixels and Usage. Give fer2013.csv.")
+        first = file.readline(4096)
+    header = _header(first)
+    if header is None:
+        raise _no_header(first, shown)
+    columns, delimiter = header
     faces, labels, splits, rows, bad, seen = [], [], [], [], [], {}
-    for number, row in _rows(file, shown):
+    words: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for number, row in _rows(file, shown, delimiter):
         try:
             face, label, usage = _parse_row(row, columns)
         except ValueError as error:
-            bad.append((f"row {number}", f"Row {number}: {error}."))
+            bad.append((number, str(error)))
         else:
+            split = SPLIT_FOLDERS[_usage_word(usage)]
             faces.append(face)
             labels.append(label)
-            splits.append(USAGES[usage.lower()])
+            splits.append(split)
             rows.append(number)
-            seen.setdefault(USAGES[usage.lower()], usage)
+            seen.setdefault(split, usage)
+            words[split][_usage_word(usage)] += 1
         if len(faces) + len(bad) > MAX_MEMBERS:
             raise DataError(f"'{shown}' has more than {MAX_MEMBERS:,} rows, the most allowed.")
         _report(progress, number - 1, None)
-    _refuse_bad(bad, shown, skip_bad, "row")
+    _refuse_bad(len(bad), _by_reason(bad), shown, skip_bad, "row")
+    _check_words(words, shown)
     roles, val = _roles(seen, shown)
     roles_of = [roles[s] for s in splits]
     _check_filled(labels, roles_of, shown)
@@ -545,15 +660,15 @@ def _import_csv(
         [labels[i] for i in order],
         [roles_of[i] for i in order],
         [f"row {rows[i]}" for i in order],
-        _meta(origin, spec, val, [n for n, _ in bad], ignored),
+        _meta(origin, spec, val, [f"row {n}" for n, _ in bad], ignored or _Ignored(0, [])),
     )
 
 
-def _rows(file: BinaryIO, shown: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows behind the header with their numbers, blank ones left out. Raises DataError."""
+def _rows(file: BinaryIO, shown: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows behind the header with their numbers, blank ones and those of blank cells left out. Raises DataError."""
     with _csv_errors(shown):
-        for number, row in enumerate(csv.reader(_lines(file, shown)), 2):
-            if row:
+        for number, row in enumerate(csv.reader(_lines(file, shown), delimiter=delimiter), 2):
+            if any(cell.strip() for cell in row):
                 yield number, row
 
 
@@ -561,7 +676,7 @@ def _rows(file: BinaryIO, shown: str) -> Iterator[tuple[int, list[str]]]:
 def _csv_errors(shown: str) -> Iterator[None]:
     try:
         yield
-    except (*_ZIP_ERRORS, csv.Error, OSError) as error:  # a UnicodeDecodeError is a ValueError
+    except (*ZIP_ERRORS, csv.Error, OSError) as error:  # a UnicodeDecodeError is a ValueError
         raise DataError(f"'{shown}' is not a CSV file in UTF-8, or it is damaged. Download it again.") from error
 
 
@@ -582,9 +697,16 @@ def _parse_row(row: list[str], columns: tuple[int, int, int]) -> tuple[np.ndarra
     if len(row) <= max(columns):
         raise ValueError(f"it has {len(row)} columns; at least {max(columns) + 1} are needed")
     emotion, pixels, usage = (row[c].strip() for c in columns)
-    if usage.lower() not in USAGES:
-        raise ValueError(f"Usage is '{shown_name(usage, 30)}'; allowed are Training, PublicTest and PrivateTest")
+    if _usage_word(usage) not in SPLIT_FOLDERS:
+        raise ValueError(
+            f"Usage is '{shown_name(usage, 30)}'; allowed are Training, PublicTest and PrivateTest, or train, val and test"
+        )
     return _parse_pixels(pixels), _parse_emotion(emotion), usage
+
+
+def _usage_word(usage: str) -> str:
+    """'Public Test' as SPLIT_FOLDERS has it."""
+    return re.sub(r"[\s_-]", "", usage.casefold())
 
 
 def _parse_emotion(text: str) -> int:
@@ -651,10 +773,29 @@ class _Spec:
         return {key: dict(sorted(c.items(), key=lambda kv: (-kv[1], kv[0]))) for key, c in self.counts.items()}
 
 
-def _meta(origin: str, spec: _Spec, val: tuple[str, str], skipped: list[str], ignored: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ignored:
+    """Files of a source that are no part of the data set: how many, and the paths of those that are pictures."""
+
+    files: int
+    pictures: list[str]
+
+
+def _meta(
+    origin: str, spec: _Spec, val: tuple[str, str], skipped: list[str], ignored: _Ignored, copies: int = 0
+) -> dict[str, Any]:
+    """copies: pictures that were read and are there already; they count as ignored, too."""
     served, note = val
-    names = [shown_name(n, _SHOWN) for n in skipped]
-    meta = {"spec": spec.as_dict(), "origin": origin, "val_from": served, "skipped": names, "ignored": ignored}
+    meta = {
+        "spec": spec.as_dict(),
+        "origin": origin,
+        "val_from": served,
+        "skipped": [shown_name(n, _SHOWN) for n in skipped],
+        "ignored": ignored.files + copies,
+        "ignored_pictures": len(ignored.pictures),
+        "ignored_examples": [shown_name(n, _SHOWN) for n in ignored.pictures[:3]],
+        "copies": copies,
+    }
     return meta | ({"split_note": note} if note else {})
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from fer import access
 from fer.config import with_settings
-from fer.data.dataset import SAMPLE, Dataset, check_new_name, default_dataset, prepared, save
+from fer.data.dataset import SAMPLE, Dataset, check_new_name, default_dataset, prepared, replaced_by, save
 from fer.data.read import import_file, import_path
 from fer.errors import DataError, FerError
 from fer.recipes import RECIPES
@@ -20,6 +20,7 @@ from fer.ui.frame import plain
 from fer.ui.parts import keep_in_address, table
 
 _FACES_A_CLASS = 12
+_VALUES = 8  # of a property of the pictures that are listed one by one
 _SCALE = 2
 
 
@@ -161,17 +162,21 @@ def specification(data: Dataset) -> None:
         ("format", "File format"),
     ):
         seen = spec.get(key) or {"not stated": len(data)}
-        rows += [
-            {"property": label, "value": value, "pictures": n}
-            for value, n in sorted(seen.items(), key=lambda kv: -kv[1])[:8]
-        ]
+        ranked = sorted(seen.items(), key=lambda kv: -kv[1])
+        shown, others = ranked[:_VALUES], ranked[_VALUES:]
+        if others:
+            shown.append((f"{len(others)} other{'s' * (len(others) > 1)}", sum(n for _, n in others)))
+        rows += [{"property": label, "value": value, "pictures": n} for value, n in shown]
     table(rows, column_config={"pictures": st.column_config.NumberColumn(format="localized")})
     st.caption("Every picture is kept as 48 x 48 pixels, 8-bit grey.")
     st.markdown(f"Origin: {plain(str(data.meta.get('origin', 'not stated')))}. Fingerprint: `{data.fingerprint}`")
+    if data.ignored_note:
+        st.markdown(plain(data.ignored_note))
     skipped = data.meta.get("skipped", [])
     if skipped:
-        with st.expander(f"{len(skipped)} pictures left out because they could not be read"):
-            st.text("\n".join(map(str, skipped[:1000])))
+        with st.expander(f"{len(skipped):,} left out: not readable, or in no class folder"):
+            more = [f"and {len(skipped) - 1000:,} more"] * (len(skipped) > 1000)
+            st.text("\n".join([*map(str, skipped[:1000]), *more]))
 
 
 def import_form() -> None:
@@ -179,10 +184,10 @@ def import_form() -> None:
     if not access.may_change():
         return
     st.subheader("Import a data set", anchor=False)
-    if name := st.session_state.pop("just-imported", None):
-        st.success(f"'{name}' is prepared. Train on it with: Train, Data set, {name}.", icon=":material/check_circle:")
+    if said := st.session_state.pop("just-imported", None):
+        st.success(plain(said), icon=":material/check_circle:")
     st.markdown(
-        "A zip or folder in Kaggle's layout (`train/<class>/...` with `test/`, `validation/` or `val/`), or `fer2013.csv` / `icml_face_data.csv`. "
+        "A zip or folder in Kaggle's layout (`train/<class>/...` with `test/`, `val/` or both), or `fer2013.csv` / `icml_face_data.csv`. "
         "Pictures become 48 x 48 grey. Nothing leaves this machine."
     )
     way = st.segmented_control(
@@ -203,7 +208,7 @@ def import_form() -> None:
         replace = st.checkbox("Replace a data set of that name")
         skip_bad = st.checkbox(
             "Skip bad pictures",
-            help="Leave out pictures that cannot be read, and list them, instead of refusing the data set.",
+            help="Leave out pictures that cannot be read or lie in no class folder, and list them, instead of refusing the data set.",
         )
         asked = st.form_submit_button("Import", type="primary", icon=":material/upload:")
     if asked:
@@ -225,6 +230,9 @@ def _import(path: Path | None, upload: io.BytesIO | None, name: str, *, replace:
             data = import_path(path, name, skip_bad=skip_bad, progress=progress)
         else:
             data = import_file(upload, upload.name, name, skip_bad=skip_bad, progress=progress)
+        replaced = replaced_by(data)  # again: another tab may have saved one while this one read
+        if replaced and not replace:
+            raise DataError(f"{replaced} Choose another name, or tick 'Replace a data set of that name'.")
         save(data)
     except FerError as error:
         bar.empty()
@@ -233,7 +241,10 @@ def _import(path: Path | None, upload: io.BytesIO | None, name: str, *, replace:
         if rest:
             st.code("\n".join(rest), language=None, height=240)
         return
-    st.session_state["just-imported"] = st.session_state["imported-dataset"] = name
+    st.session_state["just-imported"] = (
+        f"'{name}' is prepared. Train on it with: Train, Data set, {name}. {data.ignored_note}"
+    )
+    st.session_state["imported-dataset"] = name
     st.query_params["dataset"] = name
     st.rerun()
 

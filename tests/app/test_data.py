@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from fer.data import dataset
 from fer.data.dataset import CLASSES, Dataset
+from fer.data.read import import_path
 from fer.errors import FerError
 from fer.ui import augmented
 
@@ -72,6 +73,21 @@ def test_import_by_path_prepares_and_shows_it(page: AppTest, tmp_path: Path) -> 
     assert page.selectbox[0].value == "mine"
 
 
+def test_pictures_that_the_import_ignored_are_named_then_and_later(page: AppTest, tmp_path: Path) -> None:
+    path = zipped(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("cover.png", b"x")
+        archive.writestr("train/stray.png", b"x")
+    page.text_input[0].set_value(str(path))
+    page.text_input[1].set_value("mine")
+    next(c for c in page.checkbox if c.label.startswith("Skip")).set_value(True)
+    page.button[-1].click().run()
+    said = "1 file ignored, 1 picture outside of the splits, e.g. cover.png."
+    assert any(said in s.value.replace("\\", "") for s in page.success)
+    assert any(said == m.value.replace("\\", "") for m in page.markdown)
+    assert any(e.label == "1 left out: not readable, or in no class folder" for e in page.expander)
+
+
 @pytest.mark.parametrize(
     ("path", "name", "says"),
     [
@@ -93,6 +109,35 @@ def test_what_cannot_be_imported_is_said_and_nothing_changes(
     assert says in page.error[0].value.replace("\\", "")
     assert dataset.prepared() == ["faces"]
     assert dataset.load("faces").fingerprint == before
+
+
+def test_the_specification_says_how_many_values_it_leaves_out(open_page) -> None:
+    data = small("faces")
+    data.meta["spec"] = {"dimensions": {f"{i} x 48": 10 + i for i in range(20)}, "format": {"PNG": 70}}
+    dataset.save(data)
+    page = open_page("data")
+    rows = next(d.value for d in page.dataframe if "property" in d.value.columns)
+    sizes = rows[rows.property.str.startswith("Dim")]
+    assert sizes.value.iloc[-1] == "12 others" and len(sizes) == 9
+    assert sizes.pictures.sum() == sum(data.meta["spec"]["dimensions"].values())
+    assert not rows[rows.property == "File format"].value.str.contains("other").any()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_another_tab_saved_meanwhile_is_replaced_only_with_the_tick(
+    page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    def slow(*args, **kwargs) -> Dataset:
+        dataset.save(small("race"))
+        return import_path(*args, **kwargs)
+
+    monkeypatch.setattr("fer.ui.data.import_path", slow)
+    page.text_input[0].set_value(str(zipped(tmp_path)))
+    page.text_input[1].set_value("race")
+    next(c for c in page.checkbox if c.label.startswith("Replace")).set_value(replace)
+    page.button[-1].click().run()
+    assert len(dataset.load("race")) == (14 if replace else 70)
+    assert replace or "There is another data set 'race' already" in page.error[0].value.replace("\\", "")
 
 
 def test_import_by_upload(page: AppTest, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fer.archive import FILES, pack, take_in
 from fer.cli import main
 from fer.errors import RunError
 from fer.files import sha256
+from fer.repair import write_checksums
 from fer.runs import RunStore, hold
 from fer.train import fit
 from tests.made_runs import write_run
@@ -59,6 +60,22 @@ def test_a_run_travels_with_all_but_its_pickle(packed, elsewhere, finished_run):
     for name in ("best.safetensors", "logits-val.npz", "model.json"):
         assert (run.path / name).read_bytes() == (finished_run.path / name).read_bytes()
     assert set(os.listdir(run.path)) <= set(FILES)
+
+
+def test_an_archived_run_comes_into_view_where_it_is_imported(store, finished_run, elsewhere, tmp_path):
+    store.annotate("done", name="Mine", tags=["keep"], archived=True)
+    pack(store, ["done"], tmp_path / "x.zip")
+    take_in(elsewhere, tmp_path / "x.zip")
+    (run,) = elsewhere.runs()
+    assert (run.name, run.notes.tags, run.notes.archived) == ("Mine", ("keep",), False)
+    assert store.get("done").notes.archived
+
+
+@pytest.mark.parametrize("year_seconds", [0, 5e9])
+def test_files_of_a_year_that_a_zip_does_not_know_are_packed(store, finished_run, elsewhere, tmp_path, year_seconds):
+    os.utime(finished_run.path / "model.json", (year_seconds, year_seconds))
+    pack(store, ["done"], tmp_path / "x.zip")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["done"]
 
 
 def test_an_id_that_is_taken_gets_a_new_one(packed, store):
@@ -154,6 +171,84 @@ def test_an_ensemble_that_names_the_weights_of_its_members_takes_no_other_run(st
     shutil.copy(store.root / "two" / "best.safetensors", elsewhere.root / "two")
     assert take_in(elsewhere, tmp_path / "x.zip") == ["both"]
     assert elsewhere.get("both").made_of and elsewhere.get("both").changed_members() == []
+
+
+def begun_from(store: RunStore, origin: str, run_id: str, *, sha: str | None = None, rows=({},), **more) -> None:
+    """A run that began from another; sha: what the weights hashed to that it began from, None: it has yet to begin."""
+    write_run(store, run_id, rows, model__from_run=origin, **more)
+    path = store.root / run_id
+    record = json.loads((path / "config.json").read_text())
+    record["data"]["start_note"] = f"It began from run '{origin}', which learned from '{origin}'."
+    record["data"]["learned_from"] = [{"run": origin, "data": origin}, {"run": "gone", "data": "x"}]
+    (path / "config.json").write_text(json.dumps(record))
+    if sha:
+        status = json.loads((path / "status.json").read_text())
+        status["first_weights"] = {"run": origin, "file": "best.safetensors", "sha256": sha}
+        (path / "status.json").write_text(json.dumps(status))
+        write_checksums(path)
+
+
+def test_a_run_names_the_one_that_it_began_from_by_its_id_here(store, elsewhere, tmp_path):
+    write_run(store, "mine", [{}])
+    begun_from(store, "mine", "a-child", sha="0" * 64)
+    begun_from(store, "a-child", "a-grandchild", rows=(), state="queued")
+    pack(store, store.ids(), tmp_path / "x.zip")
+    for run_id in ("mine", "a-child"):
+        write_run(elsewhere, run_id, [{}])
+    child, grandchild, mine = take_in(elsewhere, tmp_path / "x.zip")
+    assert child.startswith("a-child-") and grandchild == "a-grandchild" and mine.startswith("mine-")
+    run = elsewhere.get(child)
+    assert run.config.model.from_run == mine == run.status["first_weights"]["run"]
+    assert run.start_note == f"It began from run '{mine}', which learned from 'mine'."
+    assert run.record["data"]["learned_from"] == [{"run": mine, "data": "mine"}, {"run": "gone", "data": "x"}]
+    assert not run.problems and not (run.path / "checksums.json").exists()
+    assert elsewhere.get(grandchild).config.model.from_run == child
+    assert elsewhere.get("a-child").config.model.from_run is None
+
+
+def test_an_ensemble_names_what_its_members_began_from_by_the_ids_here(store, elsewhere, tmp_path):
+    write_run(store, "mine", [{}])
+    begun_from(store, "mine", "one", sha="0" * 64)
+    write_run(store, "both", [{}], members=["one"])
+    store.write_status("both", {"state": "finished", "origins": {"mine": True, "gone": False}})
+    pack(store, store.ids(), tmp_path / "x.zip")
+    write_run(elsewhere, "mine", [{}])
+    _, mine, _ = take_in(elsewhere, tmp_path / "x.zip")
+    assert elsewhere.get("both").status["origins"] == {mine: True, "gone": False}
+
+
+def test_a_run_is_not_given_another_one_that_it_would_have_begun_from(store, elsewhere, tmp_path):
+    run = write_run(store, "mine", [{}])
+    (run.path / "best.safetensors").write_bytes(b"mine")
+    begun_from(store, "mine", "child", sha=sha256(run.path / "best.safetensors"))
+    pack(store, ["child"], tmp_path / "x.zip")
+    other = write_run(elsewhere, "mine", [{}])
+    (other.path / "best.safetensors").write_bytes(b"else")
+    with pytest.raises(
+        RunError, match=r"'child' in the zip began from a run 'mine', .* has other weights\. Export the two"
+    ):
+        take_in(elsewhere, tmp_path / "x.zip")
+    assert elsewhere.ids() == ["mine"]
+    (other.path / "best.safetensors").write_bytes(b"mine")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["child"]
+    assert elsewhere.get("child").config.model.from_run == "mine"
+
+
+def test_of_a_run_that_has_yet_to_begin_it_is_said_that_the_other_may_be_another(store, elsewhere, tmp_path):
+    begun_from(store, "mine", "todo", rows=(), state="queued")
+    pack(store, ["todo"], tmp_path / "x.zip")
+    write_run(elsewhere, "mine", [{}])
+    take_in(elsewhere, tmp_path / "x.zip")
+    assert (
+        "would begin from the run 'mine' of this store, which may be another" in elsewhere.get("todo").status["error"]
+    )
+
+
+def test_runs_that_name_each_other_end_nowhere(store, elsewhere, tmp_path):
+    begun_from(store, "b", "a", sha="0" * 64)
+    begun_from(store, "a", "b", sha="0" * 64)
+    pack(store, ["a", "b"], tmp_path / "x.zip")
+    assert take_in(elsewhere, tmp_path / "x.zip") == ["a", "b"]
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "running"])

@@ -286,7 +286,7 @@ def test_a_file_of_a_run_counts_as_the_run(store, make_run, tiny, tmp_path):
 def test_a_file_tells_what_its_run_began_from(make_run, tiny, tmp_path):
     first = {"run": "first", "data": "tiny", "fingerprint": tiny.fingerprint, "val_fraction": None}
     own = {"run": "away", "data": "others", "fingerprint": "f" * 32}
-    file = write_weights(tmp_path / "away.safetensors", **own, learned_from=[first])
+    file = write_weights(tmp_path / "away.safetensors", **own, record={"data": {"learned_from": [first]}})
     with pytest.raises(RunError, match="are of run 'away', which began from run 'first', which learned from another"):
         make_run("a", **BACKBONE, model__weights=file, data__val_fraction=0.2)
 
@@ -303,13 +303,13 @@ def test_other_files_are_taken_as_they_come(make_run, tmp_path):
 
 
 def test_weights_carry_what_they_go_back_to(detour):
-    head = load_checkpoint(detour.folder("away") / "best.safetensors").extra
-    (first,) = head["learned_from"]
+    kept = load_checkpoint(detour.folder("away") / "best.safetensors").extra["record"]["data"]
+    (first,) = kept["learned_from"]
     assert (first["run"], first["data"], first["fingerprint"]) == ("done", "tiny", detour.get("done").fingerprint)
     (detour.folder("away") / "config.json").unlink()
     check_store(detour, repair=True)
     mended = detour.get("away")
-    assert mended.start_note == head["start_note"] and [o.run for o in learned_from(detour, mended)] == ["away", "done"]
+    assert mended.start_note == kept["start_note"] and [o.run for o in learned_from(detour, mended)] == ["away", "done"]
 
 
 def test_seeds_that_began_from_one_run_are_no_trainings_of_their_own(store):

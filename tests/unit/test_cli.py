@@ -709,6 +709,39 @@ def test_an_import_can_be_used_by_its_name(ask_json, faces):
     assert [e["name"] for e in ask_json("data", "list")] == ["mine", "sample"]
 
 
+def test_what_an_import_ignored_is_said_and_kept(ask, ask_json, faces):
+    (faces / "cover.png").write_bytes(b"x")
+    said = "1 file ignored, 1 picture outside of the splits, e.g. cover.png.\n"
+    assert said in ask("data", "import", str(faces), "--name", "mine")[1]
+    assert said in ask("data", "show", "mine")[1]
+    found = ask_json("data", "show", "mine")
+    keys = ("ignored", "ignored_pictures", "ignored_examples", "copies")
+    assert [found[k] for k in keys] == [1, 1, ["cover.png"], 0]
+
+
+def test_what_is_left_out_is_listed_to_the_hundredth(ask, ask_json, tmp_path):
+    rows = [f"{e},{f'{e} ' * 2304},{usage}" for usage in ("Training", "PublicTest") for e in range(7)]
+    (tmp_path / "x.csv").write_text("\n".join(["emotion,pixels,Usage", *rows, *["9,,Training"] * 120]))
+    lines = ask("data", "import", str(tmp_path / "x.csv"), "--name", "mine", "--skip-bad")[1].splitlines()
+    assert sum("left out: row" in line for line in lines) == 100
+    assert "  and 20 more, which --json lists" in lines
+    assert len(ask_json("data", "show", "mine")["skipped"]) == 120
+
+
+def test_what_came_from_kaggle_can_be_imported_without_its_bad_pictures(ask, faces, monkeypatch):
+    (faces / "train" / "happy" / "bad.png").write_bytes(b"x")
+    monkeypatch.setattr("fer.data.kaggle.fetch_kaggle", lambda: faces)
+    code, _, err = ask("data", "kaggle")
+    assert code == 2 and "--skip-bad" in err
+    code, out, _ = ask("data", "kaggle", "--skip-bad")
+    assert code == 0 and "left out: train/happy/bad.png" in out
+
+
+def test_deleting_faces_that_were_never_drawn_is_told_in_a_sentence(ask):
+    assert "The data set 'sample' has no file to delete" in ask("data", "delete", "sample", "--yes")[2]
+    assert "no prepared data set 'mine'. Prepared: none." in ask("data", "delete", "mine", "--yes")[2]
+
+
 def test_recipes_are_all_listed(ask, ask_json):
     assert [r["name"] for r in ask_json("recipes")] == list(RECIPES)
     assert len(ask("recipes")[1].splitlines()) == len(RECIPES) + 1

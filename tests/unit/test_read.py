@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fer.data import read
-from fer.data.dataset import CLASSES, SPLITS, load, save
+from fer.data.dataset import CLASSES, SPLITS, load, load_head, save
 from fer.data.read import class_index, import_file, import_path
 from fer.errors import DataError
 
@@ -70,7 +70,7 @@ def error_of(path: Path, **options) -> str:
 # Layouts
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation", "validate", "dev", "eval", "PublicTest"])
 def test_three_split_folders_keep_their_meaning(tmp_path, val):
     data = import_path(write_folder(tmp_path / "set", tree(("train", val, "test"))), "x")
     assert data.split_names == SPLITS
@@ -160,8 +160,36 @@ def test_side_files_are_ignored_and_counted(tmp_path):
     side = ["readme.txt", "train/happy/Thumbs.db", "__MACOSX/train/happy/._0.png", "train/.DS_Store", "train/notes.md"]
     side += ["cover.png", "train/contempt/about.txt", "labels.csv"]
     files = tree() | dict.fromkeys(side, b"x") | {"cover.png": png(99)}
-    assert import_path(write_zip(tmp_path / "set.zip", files), "x").meta["ignored"] == len(side)
-    assert import_path(write_folder(tmp_path / "set", files), "x").meta["ignored"] == len(side)
+    zipped = import_path(write_zip(tmp_path / "set.zip", files), "x")
+    assert zipped.meta["ignored"] == len(side)
+    assert zipped.ignored_note == "8 files ignored, of them 1 picture outside of the splits, e.g. cover.png."
+    assert import_path(write_folder(tmp_path / "set", files), "x").ignored_note == zipped.ignored_note
+    del files["cover.png"]
+    plain = import_path(write_zip(tmp_path / "plain.zip", files), "x")
+    assert plain.ignored_note == "7 files ignored, none of them a picture."
+    assert import_path(write_zip(tmp_path / "bare.zip", tree()), "x").ignored_note == ""
+
+
+def test_pictures_beside_a_csv_are_named(tmp_path):
+    files = {"fer2013.csv": csv_text(csv_rows()).encode(), "a/happy/0.png": png(1), "readme.md": b"x"}
+    data = import_path(write_zip(tmp_path / "c.zip", files), "x")
+    assert data.ignored_note == "2 files ignored, of them 1 picture outside of the splits, e.g. a/happy/0.png."
+
+
+@pytest.mark.parametrize(("folder", "shown"), [("extra", "'extra'"), ("more/train2", "'more/train2'"), ("", "its top")])
+def test_class_folders_of_no_known_split_are_refused(tmp_path, folder, shown):
+    """They would be lost without a word, or test would serve as val where val has a name that is not known."""
+    others = {f"{folder}/{c}/{i}.png".lstrip("/"): png(i) for c in ("happy", "sad") for i in range(3)}
+    text = error_of(write_zip(tmp_path / "set.zip", tree() | others))
+    assert f"belong to no known split, in {shown} (6). Splits are train: train, training; val: val, " in text
+    assert text.endswith("Rename the folder to one of these words, or move it out of the data set.")
+
+
+def test_two_folders_that_mean_one_split_are_refused(tmp_path):
+    text = error_of(write_folder(tmp_path / "set", tree(("train", "val", "eval"))))
+    assert "2 words for the split val: 'eval' (14 pictures) and 'val' (14 pictures)" in text
+    named = {f"train/{c}/Training_7.png": png(90 + i) for i, c in enumerate(CLASSES)}  # an official name is no folder
+    assert len(import_path(write_zip(tmp_path / "k.zip", tree() | named), "x")) == 35
 
 
 def test_a_second_tree_of_the_same_pictures_counts_once(tmp_path):
@@ -169,6 +197,7 @@ def test_a_second_tree_of_the_same_pictures_counts_once(tmp_path):
     data = import_path(write_zip(tmp_path / "twice.zip", files), "x")
     assert len(data) == 28
     assert data.meta["ignored"] == 28
+    assert data.ignored_note == "28 files ignored, of them 28 second copies of pictures that are here."
     files["images/images/train/sad/0.png"] = png(77)  # the same name, another picture: kept
     assert len(import_path(write_zip(tmp_path / "twice.zip", files), "x")) == 29
 
@@ -181,6 +210,18 @@ def test_the_result_can_be_saved_and_loaded(tmp_path, monkeypatch):
     assert again.fingerprint == data.fingerprint
     assert again.meta == data.meta
     assert str(tmp_path) not in str(again.meta)
+
+
+def test_a_flipped_bit_in_a_prepared_file_is_damage_or_harmless(tmp_path):
+    path = save(import_path(write_folder(tmp_path / "set", tree()), "mine"))
+    content = path.read_bytes()
+    directory = content.find(b"PK\x01\x02")
+    for at in [*range(120), *range(directory, directory + 60), *range(len(content) - 22, len(content))]:
+        for bit in (1, 8, 32):
+            path.write_bytes(content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :])
+            for look in (load, load_head):
+                with contextlib.suppress(DataError):
+                    look("mine")
 
 
 def test_an_upload_is_read_by_its_content(tmp_path):
@@ -272,16 +313,54 @@ def test_a_bad_row_is_named(tmp_path, kind):
     assert len(data) == 21 and data.meta["skipped"] == ["row 23"]
 
 
-def test_all_bad_rows_are_listed(tmp_path):
+def test_bad_rows_are_listed_by_reason_and_not_without_end(tmp_path):
     path = tmp_path / "fer2013.csv"
-    path.write_text(csv_text(csv_rows()) + "9,1 2,Training\n" * 30)
-    assert error_of(path).count("\n") == 30
+    path.write_text(csv_text(csv_rows()) + "9,1 2,Training\n" * 30 + "0,1,Training\n" * 2)
+    lines = error_of(path).splitlines()
+    assert lines[0].startswith("32 rows of 'fer2013.csv' cannot be read") and len(lines) == 3
+    assert lines[1].startswith("Rows 23, 24, 25, 26, 27, 28, 29, 30, 31, 32 and 20 more: it has 2 pixels; ")
+    assert lines[2] == "Rows 53, 54: it has 1 pixels; 2,304 are needed."
+    path.write_text(csv_text(csv_rows()) + "".join(f"0,{'1 ' * n},Training\n" for n in range(150)))
+    lines = error_of(path).splitlines()
+    assert len(lines) == 102 and lines[-1] == "and 50 more"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("Train", "Validation", "Test"), ("TRAINING", "Public Test", "private_test "), ("train", "dev", "testing")],
+)
+def test_usage_in_other_words_and_with_spaces(tmp_path, words):
+    path = tmp_path / "fer2013.csv"
+    path.write_text(csv_text(csv_rows(words)))
+    data = import_path(path, "x")
+    assert data.split_names == SPLITS and data.split_note is None and data.meta["val_from"] == words[1]
+
+
+def test_two_words_for_one_split_in_a_csv_are_refused(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_text(csv_text(csv_rows(("Training", "PublicTest", "eval"))))
+    assert "2 words for the split val: 'eval' (7 pictures) and 'publictest' (7 pictures)" in error_of(path)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_other_separators_and_rows_of_blank_cells(tmp_path, delimiter):
+    plain, other = tmp_path / "fer2013.csv", tmp_path / "other.csv"
+    plain.write_text(csv_text(csv_rows()))
+    other.write_text(csv_text(csv_rows()).replace(",", delimiter) + "  \n" + f" {delimiter} {delimiter}\n")
+    data = import_path(other, "x")
+    assert data.fingerprint == import_path(plain, "x").fingerprint and data.meta["skipped"] == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_utf_16_is_named(tmp_path, encoding):
+    (tmp_path / "fer2013.csv").write_bytes(csv_text(csv_rows()).encode(encoding))
+    assert "is written in UTF-16, or is no text. Save it as CSV in UTF-8" in error_of(tmp_path / "fer2013.csv")
 
 
 def test_a_csv_that_is_none(tmp_path):
     path = tmp_path / "fer2013.csv"
     path.write_text("label,image\n1,2\n")
-    assert "columns emotion, pixels and Usage" in error_of(path)
+    assert "columns emotion, pixels and Usage" in error_of(path) and "first line is 'label,image'" in error_of(path)
     path.write_text("emotion,pixels,Usage\n")
     assert "no training pictures" in error_of(path)
     path.write_bytes(b"emotion,pixels,Usage\n0,\xff\xfe,Training\n")
@@ -341,6 +420,39 @@ def test_a_picture_outside_a_class_folder(tmp_path):
     assert "outside a class folder" in error_of(write_zip(tmp_path / "a.zip", tree() | {"Training_0.png": png(1)}))
 
 
+def test_pictures_outside_a_class_folder_are_named_and_can_be_skipped(tmp_path):
+    strays = {f"train/{i}.png": png(i) for i in range(6)} | {"test/cover.png": png(9)}
+    root = write_folder(tmp_path / "set", tree() | strays)
+    text = error_of(root)
+    assert text.startswith("In 'set' 7 pictures lie outside a class folder: test/cover.png, train/0.png, train/1.png, ")
+    assert "train/3.png and 2 more. Put each in one of the folders angry, " in text and "--skip-bad" in text
+    data = import_path(root, "x", skip_bad=True)
+    assert sorted(data.meta["skipped"]) == sorted(strays) and data.meta["ignored"] == 0 and len(data) == 28
+    none = write_folder(tmp_path / "none", {"train/0.png": png(1), "test/0.png": png(2)})
+    assert "no training pictures" in error_of(none, skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["train/labels.pkl", "train/happy/model.h5", "test/sad/clip.MP4", "train/odd.xyz", "train/LICENSE"]
+)
+def test_what_is_not_called_a_picture_is_a_side_file(tmp_path, name):
+    data = import_path(write_folder(tmp_path / "set", tree() | {name: b"x"}), "x")
+    assert len(data) == 28 and data.ignored_note == "1 file ignored, not a picture."
+
+
+def test_what_may_be_a_picture_in_a_class_folder_is_opened(tmp_path):
+    files = tree() | {"train/happy/subject01.happy": png(80), "train/happy/9f3c": png(81)}
+    assert len(import_path(write_folder(tmp_path / "set", files), "x")) == 30
+    assert "train/happy/note.xyz" in error_of(write_folder(tmp_path / "odd", tree() | {"train/happy/note.xyz": b"x"}))
+
+
+@pytest.mark.parametrize("path", ["{c}/{s}/{i}.png", "faces/{c}/{s}/more/{i}.png"])
+def test_splits_inside_of_classes_are_told_in_a_sentence(tmp_path, path):
+    files = {path.format(s=s, c=c, i=i): png(i) for s in ("train", "test") for c in CLASSES for i in range(2)}
+    text = error_of(write_folder(tmp_path / "set", files), skip_bad=True)
+    assert f"splits inside of its class folders: 28 pictures, e.g. {path.format(s='test', c='angry', i=0)}. Put" in text
+
+
 def test_an_empty_class_is_named(tmp_path):
     files = {p: c for p, c in tree().items() if not p.startswith("train/fear")}
     root = write_folder(tmp_path / "missing", files)
@@ -380,7 +492,7 @@ def test_every_unreadable_picture_is_listed(tmp_path):
     bad = {f"train/sad/bad{i}.png": png(i)[: 200 + i] for i in range(25)} | {"test/sad/odd.heic": b"hello"}
     root = write_folder(tmp_path / "set", tree() | bad)
     text = error_of(root)
-    assert text.startswith("26 pictures") and "--skip-bad" in text
+    assert text.startswith("26 pictures") and "--skip-bad" in text and "more" not in text
     assert [sum(name in line for line in text.split("\n")) for name in bad] == [1] * 26
     data = import_path(root, "x", skip_bad=True)
     assert len(data) == 28

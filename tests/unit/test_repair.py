@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -11,10 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
+from fer import repair
+from fer.config import read_config, with_settings
+from fer.data import dataset
 from fer.errors import FerError
 from fer.evaluate import evaluate_run
 from fer.files import PROJECT_ROOT
+from fer.recipes import get_recipe
 from fer.repair import Finding, check_store
 from fer.runs import STATES, Run, RunStore, by_merit, hold
 from tests.made_runs import write_run
@@ -78,6 +84,68 @@ def test_settings_come_back_from_the_weights(store, finished_run):
     back = store.get("done")
     assert back.config == finished_run.config
     assert (back.fingerprint, back.synthetic) == (finished_run.fingerprint, finished_run.synthetic)
+    assert back.record == finished_run.record
+    assert str(finding).endswith(
+        "Mended: the settings are written again as the weights' header has them; not known any more: who launched it."
+    )
+
+
+def without_record(path: Path, run_id: str, settings: dict[str, object]) -> None:
+    """Make the weights' header one of before, which kept settings and data alone."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        head, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    extra = {k: v for k, v in json.loads(head["extra"]).items() if k != "record"}
+    config = with_settings(read_config(json.loads(head["config"])), settings)
+    head |= {"extra": json.dumps({**extra, "run": run_id}), "config": config.model_dump_json()}
+    path.write_bytes(safetensors.torch.save(tensors, metadata=head))
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize(("run_id", "recipe"), [("step-decay-s0-0a1b", "step-decay"), ("mine", "custom")])
+def test_weights_of_before_are_helped_out_by_report_status_id_and_data(store, finished_run, here, run_id, recipe):
+    note, fingerprint = "This data set has no separate test split.", finished_run.fingerprint
+    without_record(finished_run.path / "best.safetensors", run_id, {"train.epochs": 3})
+    store.write_status("done", {**finished_run.status, "queued": finished_run.created})
+    (finished_run.path / "config.json").write_text("{")
+    if here:
+        dataset.save(dataclasses.replace(dataset.load("tiny"), meta={"split_note": note}))
+    else:
+        dataset.delete("tiny")
+        store.save_report("done", fingerprint, "val", {**finished_run.report(), "split_note": note})
+    (finding,) = [f for f in check_store(store, repair=True) if f.mended]
+    back = store.get("done")
+    assert (back.split_note, back.recipe, back.created, back.fer2013) == (note, recipe, finished_run.created, False)
+    assert ("its recipe" in finding.cure) == (recipe == "custom")
+    assert ("whether its pictures are FER2013's" in finding.cure) == (not here)
+    assert "who launched it" in finding.cure and "a note on its splits" not in finding.cure
+
+
+def test_what_cannot_be_known_any_more_is_named_and_settings_name_their_recipe(store, finished_run):
+    settings = get_recipe("dropout").config().model_dump(mode="json")
+    changes = {path: value for path, value in flat(settings).items() if path != "data.name"} | {
+        "model.from_run": "first"
+    }
+    without_record(finished_run.path / "best.safetensors", "mine", changes)
+    status = {**finished_run.status, "first_weights": {"run": "first-here", "file": "best.safetensors", "sha256": "0"}}
+    store.write_status("done", status)
+    dataset.delete("tiny")
+    for name in ("config.json", "report.json"):
+        (finished_run.path / name).unlink()
+    (finding,) = [f for f in check_store(store, repair=True) if f.mended and f.file == "config.json"]
+    assert (
+        "a note on its splits, whether its pictures are FER2013's, a note on the run that it began from" in finding.cure
+    )
+    back = store.get("done")
+    assert back.config.model.from_run == "first-here" and back.recipe == "custom"  # from_run is no part of a recipe
+    without_record(finished_run.path / "best.safetensors", "mine", {"model.from_run": None})
+    (finished_run.path / "config.json").unlink()
+    check_store(store, repair=True)
+    assert store.get("done").recipe == "dropout"
+
+
+def flat(settings: dict[str, dict[str, object]]) -> dict[str, object]:
+    """`{dotted path: value}` of the settings that lie in a section."""
+    return {f"{a}.{b}": v for a, section in settings.items() if isinstance(section, dict) for b, v in section.items()}
 
 
 def test_the_best_weights_come_back_where_the_last_epoch_was_the_best(store, finished_run):
@@ -152,6 +220,32 @@ def test_old_drafts_and_empty_folders_are_cleared_away_and_young_ones_are_not(st
     assert named(check_store(store, repair=True)) == {"/.new-old", "/.deleted-old", "empty/"}
     assert sorted(os.listdir(store.root)) == [".new-young", ".trash"]
     assert [t.run for t in store.trash()] == ["empty"]
+
+
+def test_a_run_that_is_deleted_and_a_draft_that_is_placed_meanwhile_stop_no_check(store, monkeypatch):
+    for run_id in ("a", "b", "c", "d"):
+        write_run(store, run_id, [{}])
+    (store.root / "d" / "notes.json").write_text("{")
+    (store.root / ".new-1").mkdir()
+    look, scan = repair._of_run, os.scandir
+
+    def deletes_meanwhile(of_store, run):
+        if run.id == "a":
+            store.delete("b")
+        if run.id == "c":
+            store.delete("c")
+        yield from look(of_store, run)
+
+    def places_meanwhile(path):
+        entries = list(scan(path))
+        os.rename(store.root / ".new-1", store.root / "placed")
+        return entries
+
+    monkeypatch.setattr(repair, "_of_run", deletes_meanwhile)
+    found = check_store(store)
+    assert {f.run for f in found} == {"a", "d"}
+    monkeypatch.setattr(os, "scandir", places_meanwhile)
+    assert list(repair._of_store(store)) == []
 
 
 def test_a_flipped_bit_that_still_reads_well_is_seen_by_its_checksum(store, finished_run):

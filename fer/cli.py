@@ -275,14 +275,14 @@ def recipes(as_json: JsonOption = False) -> None:
             ]
         )  # fmt: skip
         return
-    header = ["recipe", "best val top-1", "data", "changes from the baseline", "what it is"]
+    header = ["recipe", "best val top-1", "data", "what it is", "changes from the baseline"]
     rows = [
         [
             r.name,
             result_in_words(found[r.name]) if r.name in found else "-",
             found[r.name].runs[0].data_name if r.name in found else "-",
-            ", ".join(f"{k}={v}" for k, v in r.changes.items()) or "none",
             r.summary,
+            ", ".join(f"{k}={v}" for k, v in r.changes.items()) or "none",
         ]
         for r in RECIPES.values()
     ]

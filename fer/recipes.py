@@ -364,7 +364,7 @@ def transfer_resnet18() -> dict[str, Any]:
 
 @_recipe("Fast")
 def fast() -> dict[str, Any]:
-    """Four epochs of a small network with batch norm, one grey channel and flips: better than the baseline within a minute.
+    """Four epochs of a small network with batch norm, one grey channel and flips: past the study's best accuracy on FER2013 in a minute.
 
     python -m fer train --recipe fast --dataset fer2013
     """
@@ -386,7 +386,7 @@ def fast() -> dict[str, Any]:
 
 @_recipe("Strong")
 def strong() -> dict[str, Any]:
-    """A residual network of 2.8 million parameters from scratch, with every augmentation and SGD: the best recipe from scratch here.
+    """A residual network of 2.8 million parameters from scratch, with every augmentation but mixup, and SGD: the best recipe from scratch here.
 
     python -m fer train --recipe strong --dataset fer2013
 

@@ -168,12 +168,14 @@ def settings_form(state: TrainState, runs: Sequence[Run]) -> Form:
     state.beginnings = _beginnings(state.values, runs)
     with st.container(border=True):
         _choose(state)
-        _measured(state, runs)
+        brought = st.container()
         for notice in state.notices:
             st.warning(plain(notice), icon=":material/warning:")
         _fields(state, FIRST)
         _fields(state, ["schedule.name", *_section(state, "schedule", skip=("schedule.name",))])
         form = _read(state)
+        with brought:
+            _measured(state, runs, form.changes)
         _differences(state, form)
     with st.container(gap="xsmall"):
         for section, title in SECTIONS.items():
@@ -289,15 +291,17 @@ def _choose(state: TrainState) -> None:
     st.caption(plain(RECIPES[state.recipe].summary))
 
 
-def _measured(state: TrainState, runs: Sequence[Run]) -> None:
-    """What the recipe has brought in the runs that are here, beside the baseline."""
+def _measured(state: TrainState, runs: Sequence[Run], changes: Iterable[str]) -> None:
+    """What the recipe has brought in the runs that are here, beside the baseline; changes: what the visitor set otherwise."""
     found = recipe_results(state.recipe, runs, state.values["data.name"])
     if found is None:
         return
     group, baseline = found
     against = f"; the baseline {result_in_words(baseline)}" if baseline else ""
     epochs = group.runs[0].epochs
-    said = f"On {group.runs[0].data_name}, {epochs} epochs: best val top-1 **{result_in_words(group)}**{against}."
+    on = f"n {plain(group.runs[0].data_name)}, {epochs} epochs"
+    where = f"Without your changes, o{on}" if set(changes) - {"data.name", "seed"} else f"O{on}"
+    said = f"{where}: best val top-1 **{result_in_words(group)}**{against}."
     ids = [r.id for g in (group, baseline) if g for r in g.runs]
     st.caption(said.replace(" %", "\u00a0%"))
     st.page_link(

@@ -215,7 +215,12 @@ def test_a_recipe_says_what_it_brought_beside_the_baseline(store, tiny):
     ).replace("\u00a0", " ")
     (link,) = [e.proto for e in page.get("page_link") if e.proto.label == "Compare with the baseline"]
     assert (link.page, link.query_string) == ("compare", "run=drop&run=base")
-    assert "25 epochs: best val top-1 **50.00\u00a0% (1 seed)**." in said(_open(recipe="baseline"))
+    page = _open(recipe="baseline")
+    assert "On fer2013, 25 epochs: best val top-1 **50.00\u00a0% (1 seed)**." in said(page)
+    _set(page, "seed", 4)
+    assert "Without your changes" not in said(page)
+    _set(page, "model.dropout", 0.5)
+    assert "Without your changes, on fer2013, 25 epochs: best val top-1 **50.00\u00a0%" in said(page)
 
 
 def test_only_the_schedule_s_own_settings_are_shown(page, store):

@@ -758,8 +758,9 @@ def test_recipes_say_what_they_brought(ask, ask_json, store):
         "dataset": "fer2013", "n": 2, "best_val_top1": pytest.approx(0.55), "std": pytest.approx(0.01414, abs=1e-5), "runs": ["d0", "d1"],
     }  # fmt: skip
     lines = {line.split()[0]: line for line in ask("recipes")[1].splitlines()}
-    assert "55.00 ± 1.41 % (2 seeds)  fer2013  model.dropout=0.5" in lines["dropout"]
-    assert lines["baseline"].split()[1:4] == ["-", "-", "none"]
+    assert "55.00 ± 1.41 % (2 seeds)  fer2013  The baseline" in lines["dropout"]
+    assert lines["dropout"].endswith("  model.dropout=0.5")
+    assert lines["baseline"].split()[1:3] == ["-", "-"]
 
 
 def test_cost_measures_or_only_counts(ask, ask_json, tiny):

@@ -390,19 +390,19 @@ class _Fit:
                 if not self._train_one_epoch():
                     self._check_weights()
                     self._save_resume()
-                    self._end("stopped")
                     self.watcher.log(
                         f"stopped in epoch {self.state.epoch + 1} after step {self.state.step} of {self.steps}; saved"
                     )
+                    self._end("stopped")
                     return
                 self._end_epoch()
             report = report_of(self.run, self.data, "val", device=self.runtime.device.type)
             self.store.save_report(self.run.id, self.data.fingerprint, "val", report)
         write_checksums(self.run.path)
-        self._end("finished")
         if self.state.epoch < epochs:
             self.watcher.log(f"ended early: no better val top-1 in {self.config.train.patience} epochs")
         self.watcher.log(f"finished: best val top-1 {self.state.best_top1:.2%} in epoch {self.state.best_epoch}")
+        self._end("finished")  # last, here and above, so that whoever sees that it ended finds all of its log
 
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience

@@ -737,3 +737,14 @@ def test_lost_metrics_are_written_again_from_the_save(store, make_run, undisturb
     lines: list[str] = []
     assert_same_outcome(fit(store, "a", Watcher(log=lines.append)), undisturbed)
     assert lines[0] == "metrics.jsonl: 2 lost epochs written again from resume.pt"
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_run_that_has_ended_has_all_of_its_log(make_run, store, stops):
+    """Who follows a log reads until the run has ended; a line that came later would be lost."""
+    make_run("a", train__epochs=1)
+    told = []
+    fit(store, "a", Watcher(log=lambda line: told.append((line, store.get("a").state)), should_stop=lambda: stops))
+    assert told[-1][0].startswith("stopped in" if stops else "finished: best")
+    assert {state for _, state in told} == {"running"}
+    assert store.get("a").state == ("stopped" if stops else "finished")

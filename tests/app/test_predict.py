@@ -312,6 +312,42 @@ def test_a_box_set_by_hand_is_judged(open_page, finished_run, tiny) -> None:
     assert [row[c] / 100 for c in CLASSES] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def test_a_box_set_by_hand_adds_a_face_or_takes_the_place_of_the_one_that_it_overlaps(
+    open_page, finished_run, store, astronaut
+) -> None:
+    shutil.copytree(finished_run.path, store.root / "other")
+    photo = np.full((512, 1300, 3), 90, np.uint8)
+    photo[:, :512], photo[:300, 512:812] = astronaut, np.asarray(Image.fromarray(astronaut).resize((300, 300)))
+    at = upload(open_page("predict", run="done"), ("two.png", encode(photo)))
+    at.multiselect[0].set_value(["other"]).run()
+
+    def boxes() -> list[tuple[int, ...]]:
+        assert not at.exception
+        (found,) = at.session_state[parts._ANSWERS].values()
+        assert len(found.faces) == len(at.dataframe[0].value)
+        return [face.box for face in found.faces]
+
+    def put(side: int, left: int, top: int) -> list[tuple[int, ...]]:
+        for label, value in (("Side", side), ("From the left", left), ("From the top", top)):
+            next(s for s in at.slider if s.label.startswith(label)).set_value(value)
+        at.run()
+        return boxes()
+
+    big, small = boxes()
+    toggle(at, "Set the box by hand").set_value(True).run()
+    side, left, top = (int(s.value) for s in at.slider)
+    assert boxes() == [(left, top, side, side), small], "nothing is lost by setting a box"
+    assert put(100, 1000, 350) == [(1000, 350, 100, 100), big, small], "a missed face is added"
+    assert "3 faces, that of the box set by hand first" in said(at) and "In the box set by hand" in said(at)
+    others = re.findall(r"other: (?::material/help: )?the face", said(at).replace("*", ""))
+    assert len(others) == 3, "each network judges each of them"
+    at.selectbox[0].set_value("other").run()
+    assert boxes() == [(1000, 350, 100, 100), big, small], "another network"
+    assert put(side, left + 9, top) == [(left + 9, top, side, side), small], "an off box is corrected"
+    toggle(at, "Set the box by hand").set_value(False).run()
+    assert boxes() == [big, small]
+
+
 def lean(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).rotate(24, Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)))
 

@@ -28,7 +28,7 @@ from fer.images import EXTENSIONS, OF_PHONES, read_photo
 from fer.photos import MAX_ZIP_BYTES, Photo, is_zip, unzip
 from fer.plots.predictions import annotated, board, boxed, says
 from fer.results import as_csv, harmless_rows, result_rows
-from fer.runs import Run, RunStore, by_merit, precision_of, whole_report
+from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import plain
 from fer.ui.loaders import shown
 from fer.ui.parts import data_notes, percent, pick_run
@@ -133,16 +133,21 @@ def choose_runs(everything: Sequence[Run]) -> tuple[list[Run], bool]:
     return ([main] if main else []) + [by_id[i] for i in others if i in by_id], bool(tta)
 
 
-def what_it_learned(run: Run) -> None:
-    """On what the run was trained and how good it is, before it judges anybody."""
+def what_it_learned(run: Run, *, tta: bool = False) -> None:
+    """On what the run was trained and how good it is, with ten views where it is asked so, before it judges anybody."""
     if run.synthetic:
         st.warning(
             "**Trained on synthetic faces.** This network has only seen faces drawn by FER Lab, never a photograph. Its answers about a photo mean little.",
             icon=":material/draw:",
         )
     if run.best:
+        with_views = run.report("val" + TTA) if tta else None
+        whole = whole_report(with_views)
+        top1 = with_views["top1"] if whole else run.best["val_top1"]
+        epoch = "" if run.members else ", in its best epoch"
+        looks = (", with ten views" if whole else ", with one look at each") if tta else ""
         st.caption(
-            f":material/target: Right for {percent(run.best['val_top1'], 1)} of the validation pictures of {plain(run.data_name)}{'' if run.members else ', in its best epoch'}."
+            f":material/target: Right for {percent(top1, 1)} of the validation pictures of {plain(run.data_name)}{epoch}{looks}."
         )
     if not run.synthetic:
         data_notes([run])

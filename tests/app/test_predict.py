@@ -481,6 +481,21 @@ def test_ten_views_without_an_evaluation_with_them_say_of_what_their_price_is(op
     assert "validation pictures of tiny, with one look at each." in words
 
 
+def test_how_often_it_is_right_is_said_of_the_views_that_are_asked(open_page, finished_run) -> None:
+    at = open_page("predict")
+    toggle(at, "Average over ten views").set_value(True).run()
+    assert "in its best epoch, with one look at each." in said(at)
+    path = finished_run.path / "report.json"
+    content = json.loads(path.read_text())
+    splits = content["reports"][finished_run.fingerprint]
+    splits["val+tta"] = {**splits["val"], "tta": True, "top1": 0.1234}
+    path.write_text(json.dumps(content))
+    at.run()
+    assert "Right for 12.3 % of the validation pictures of tiny, in its best epoch, with ten views." in said(at)
+    toggle(at, "Average over ten views").set_value(False).run()
+    assert not at.exception and "12.3 %" not in said(at) and "in its best epoch." in said(at)
+
+
 def test_a_new_name_is_shown_at_once(open_page, finished_run, store, tiny) -> None:
     shutil.copytree(finished_run.path, store.root / "other")
     for name in ("First name", "Second name"):

@@ -17,7 +17,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 from skimage import data as pictures
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import StopException
 
+from fer import explain
 from fer.card import FOR, LABELS, MUST_NOT, SAYS, UNKNOWN_LABELS
 from fer.data.dataset import CLASSES, save
 from fer.images import MAX_PHOTO_BYTES
@@ -519,6 +522,38 @@ def test_what_it_looked_at_and_the_closest_training_faces(open_page, finished_ru
     assert not at.exception and len(at.image) == before + 3 and "Occlusion" in said(at)
     toggle(at, "The closest training faces").set_value(True).run()
     assert not at.exception and len(at.image) == before + 9
+
+
+def test_looking_at_the_training_faces_is_announced_shows_how_far_it_is_and_can_be_stopped(
+    open_page, finished_run, tiny, monkeypatch
+) -> None:
+    shown: list[str] = []
+    real = DeltaGenerator.progress
+
+    def progress(self, value, text=None, **options):
+        if text and "training faces" in text:
+            shown.append(text)
+            if len(shown) == 3:
+                raise StopException  # as Streamlit does when the visitor has switched it off or has left
+        return real(self, value, text, **options)
+
+    monkeypatch.setattr(explain, "_BATCH", 40)
+    monkeypatch.setattr(DeltaGenerator, "progress", progress)
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[150])))
+    before, train = len(at.image), len(tiny.indices("train"))
+    near = toggle(at, "The closest training faces")
+    assert "every face that it was trained on, about " in near.help and "can take minutes" in near.help
+    near.set_value(True).run()
+    said_so = f"Looking at all {train:,} training faces, once for this network"
+    assert shown == [said_so, f"{said_so}: {4000 / train:.0f} %", f"{said_so}: {8000 / train:.0f} %"]
+    assert len(at.image) == before
+    at.run()
+    assert shown[3:5] == [said_so, f"{said_so}: {min(100, 12000 / train):.0f} %"], "what is done is not done again"
+    assert shown[-1] == f"{said_so}: 100 %"
+    assert not at.exception and len(at.image) == before + 6
+    count = len(shown)
+    at.run()
+    assert len(at.image) == before + 6 and len(shown) == count, "they are looked at once"
 
 
 def test_many_photos_can_be_stopped_and_gone_on_with(open_page, finished_run, tiny) -> None:

@@ -44,6 +44,7 @@ _TYPES = [ending[1:] for ending in (*EXTENSIONS, *OF_PHONES)]  # what cannot be 
 _MOST_CARDS = 12  # faces of one photo shown in full; all of them are in the table
 _PHOTOS_A_PAGE = 5
 _VIEW_WIDTH, _VIEW_HEIGHT = 640, 560  # pixels on the screen, at most
+_PROBLEM_WIDTH = 720  # pixels in the table: a sentence of 110 letters
 _BOARD_WIDTH = 470  # what a column of a wide page has: a figure that must shrink keeps its height, and leaves a gap
 _ANSWERS, _ZIPS, _STOPPED = "predict-answers", "predict-zips", "predict-stopped"
 _FOUND = "predict-found"  # by photo whose box is set by hand: the faces that were found, the biggest first
@@ -681,7 +682,8 @@ def results(answers: Sequence[Answer | None], classes: Sequence[str], run: Run) 
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce") * 100
     table["unsure"] = table["unsure"].map({True: "unsure", False: "answered"})
     formats = {c: st.column_config.NumberColumn(c.capitalize(), format="%.1f %%") for c in numbers}
-    words = {c: c.capitalize() for c in ("photo", "face", "label", "problem")} | {"unsure": "Answer"}
+    words = {c: c.capitalize() for c in ("photo", "face", "label")} | {"unsure": "Answer"}
+    words["problem"] = st.column_config.TextColumn("Problem", width=_PROBLEM_WIDTH)
     st.dataframe(table.dropna(axis=1, how="all"), hide_index=True, placeholder="", column_config={**words, **formats})
     with st.container(horizontal=True):
         _download("CSV", as_csv([{"run": run.id, **row} for row in rows]), "predictions.csv", "text/csv")

@@ -158,6 +158,8 @@ def test_many_photos_one_of_them_bad(open_page, finished_run, astronaut) -> None
     table = at.dataframe[0].value
     assert list(table["photo"]) == ["two.png", "two.png", "broken.jpg", "nobody.png"]
     assert table["problem"][3] == "no face found"
+    columns = json.loads(at.dataframe[0].proto.columns)
+    assert columns["problem"]["width"] >= 700, "a whole sentence"
 
 
 def test_without_a_face_the_whole_picture_can_be_used(open_page, finished_run) -> None:

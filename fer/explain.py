@@ -70,11 +70,14 @@ class Neighbours:
         images: np.ndarray,
         indices: np.ndarray,
         progress: Callable[[float], None] | None = None,
+        *,
+        begun: list[np.ndarray] | None = None,
     ) -> None:
-        """images: (N, 48, 48) uint8; indices: which of them to search. `progress` hears the share done, 0 to 1."""
+        """images: (N, 48, 48) uint8; indices: which of them to search. `progress` hears the share done, 0 to 1, and may stop
+        the work by raising; `begun` holds what is done, and with the same list of the same network it is gone on with."""
         self._checkpoint, self._indices = checkpoint, indices
-        parts = []
-        for start in range(0, len(indices), _BATCH):
+        parts = [] if begun is None else begun
+        for start in range(_BATCH * len(parts), len(indices), _BATCH):
             parts.append(features(checkpoint, images[indices[start : start + _BATCH]]))
             if progress:
                 progress(min(1.0, (start + _BATCH) / len(indices)))

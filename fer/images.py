@@ -36,7 +36,8 @@ EXTENSIONS = {
     ".tiff": "TIFF",
     ".gif": "GIF",
 }
-_OF_PHONES = (".heic", ".heif", ".avif")  # photos too, of kinds that are not read
+OF_PHONES = (".heic", ".heif", ".avif")  # photos too, of kinds that are not read
+_PHONE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # as such files begin
 MAX_PIXELS = 100_000_000
 MAX_PHOTO_BYTES = 20 * 1024 * 1024
 _BACKGROUND = 255  # white stands behind transparent pixels, as on a page
@@ -135,6 +136,8 @@ def read_photo(content: bytes, name: str, *, max_bytes: int = MAX_PHOTO_BYTES) -
 def check_ending(name: str) -> str:
     """The ending of a file's name in small letters, one of `EXTENSIONS`. Raises ImageError for any other."""
     ending = PurePosixPath(name).suffix.lower()
+    if ending in OF_PHONES:
+        raise ImageError(_of_a_phone(shown_name(name)))
     if ending not in EXTENSIONS:
         raise ImageError(f"'{shown_name(name)}' does not end like a picture. Endings allowed: {', '.join(EXTENSIONS)}.")
     return ending
@@ -143,7 +146,7 @@ def check_ending(name: str) -> str:
 def is_meant(name: str) -> bool:
     """Whether a file in a folder or zip counts as one of its photos, by its name without folders: those that phones make and
     that cannot be read too, so that they are not passed over in silence; hidden files, such as macOS's '._x.jpg', not."""
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in (*EXTENSIONS, *_OF_PHONES)
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in (*EXTENSIONS, *OF_PHONES)
 
 
 def read_with_info(
@@ -268,12 +271,16 @@ def _too_many_pixels(shown: str, size: str, max_pixels: int) -> str:
 
 
 def _not_a_picture(content: bytes, shown: str) -> str:
+    if content[4:8] == b"ftyp" and content[8:12] in _PHONE_BRANDS:
+        return _of_a_phone(shown)
     start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     kind = next((what for magic, what in _OTHERS if start.lower().startswith(magic.lower())), None)
-    if kind is None and content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
-        kind = "an HEIC or AVIF picture"
     said = f"is {kind}, not" if kind else "is not"
     return f"'{shown}' {said} a picture that can be read. Allowed: {ALLOWED}."
+
+
+def _of_a_phone(shown: str) -> str:
+    return f"'{shown}' is HEIC (or AVIF), which phones make and FER Lab cannot read: save it as JPEG and try again."
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -9,7 +9,7 @@ from fer.ui.parts import empty
 with frame("predict") as (store, everything):
     runs, tta = parts.choose_runs(everything)
     if runs:
-        parts.what_it_learned(runs[0])
+        parts.what_it_learned(runs[0], tta=tta)
         source = parts.choose_source()
         photos = parts.receive(source) if source != "Example faces" else []
         asked = bool(photos) or source == "Example faces"  # torch and the network are loaded for a question, not before

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,11 @@ from fer.card import FOR, MUST_NOT, SAYS, labels_note
 from fer.data.dataset import CLASSES, Dataset, prepared
 from fer.data.sample import draw_face
 from fer.errors import ImageError
-from fer.images import EXTENSIONS, read_photo
+from fer.images import EXTENSIONS, OF_PHONES, read_photo
 from fer.photos import MAX_ZIP_BYTES, Photo, is_zip, unzip
 from fer.plots.predictions import annotated, board, boxed, says
 from fer.results import as_csv, harmless_rows, result_rows
-from fer.runs import Run, RunStore, by_merit, precision_of, whole_report
+from fer.runs import TTA, Run, RunStore, by_merit, precision_of, whole_report
 from fer.ui.frame import plain
 from fer.ui.loaders import shown
 from fer.ui.parts import data_notes, percent, pick_run
@@ -40,13 +40,14 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: only once there is
 SOURCES = ("Photos", "Camera", "Example faces")
 MAX_PHOTOS = 200
 MOST_NETWORKS = 3
-_TYPES = [ending[1:] for ending in EXTENSIONS]
+_TYPES = [ending[1:] for ending in (*EXTENSIONS, *OF_PHONES)]  # what cannot be read too, so that the page can say why
 _MOST_CARDS = 12  # faces of one photo shown in full; all of them are in the table
 _PHOTOS_A_PAGE = 5
 _VIEW_WIDTH, _VIEW_HEIGHT = 640, 560  # pixels on the screen, at most
+_PROBLEM_WIDTH = 720  # pixels in the table: a sentence of 110 letters
 _BOARD_WIDTH = 470  # what a column of a wide page has: a figure that must shrink keeps its height, and leaves a gap
 _ANSWERS, _ZIPS, _STOPPED = "predict-answers", "predict-zips", "predict-stopped"
-_FOUND = "predict-found"  # by photo whose box is set by hand: square and angle of each face that was found, the biggest first
+_FOUND = "predict-found"  # by photo whose box is set by hand: the faces that were found, the biggest first
 
 HandBox = tuple[int, int, int, float]  # left, top and side in pixels, and the angle of the face that was found there
 
@@ -80,6 +81,7 @@ class Answer:
     faces: tuple[FacePrediction, ...] = ()
     others: Mapping[str, tuple[FacePrediction, ...]] = field(default_factory=dict)
     whole: bool = False  # judged as one face, by the square in its middle
+    by_hand: bool = False  # the first face's box is set by hand
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -132,16 +134,21 @@ def choose_runs(everything: Sequence[Run]) -> tuple[list[Run], bool]:
     return ([main] if main else []) + [by_id[i] for i in others if i in by_id], bool(tta)
 
 
-def what_it_learned(run: Run) -> None:
-    """On what the run was trained and how good it is, before it judges anybody."""
+def what_it_learned(run: Run, *, tta: bool = False) -> None:
+    """On what the run was trained and how good it is, with ten views where it is asked so, before it judges anybody."""
     if run.synthetic:
         st.warning(
             "**Trained on synthetic faces.** This network has only seen faces drawn by FER Lab, never a photograph. Its answers about a photo mean little.",
             icon=":material/draw:",
         )
     if run.best:
+        with_views = run.report("val" + TTA) if tta else None
+        whole = whole_report(with_views)
+        top1 = with_views["top1"] if whole else run.best["val_top1"]
+        epoch = "" if run.members else ", in its best epoch"
+        looks = (", with ten views" if whole else ", with one look at each") if tta else ""
         st.caption(
-            f":material/target: Right for {percent(run.best['val_top1'], 1)} of the validation pictures of {plain(run.data_name)}{'' if run.members else ', in its best epoch'}."
+            f":material/target: Right for {percent(top1, 1)} of the validation pictures of {plain(run.data_name)}{epoch}{looks}."
         )
     if not run.synthetic:
         data_notes([run])
@@ -308,7 +315,10 @@ def _work(
         if len(missing) > 1:
             bar.progress(done / len(missing), text=f"Looking for faces in photo {done + 1} of {len(missing)}")
         photo = photos[key]
-        current[key] = answer(predictors, photo.content, photo.name, whole=key[2], box=key[3], error=photo.error)
+        beside = st.session_state.get(_FOUND, {}).get(photo.key, ())
+        current[key] = answer(
+            predictors, photo.content, photo.name, whole=key[2], box=key[3], beside=beside, error=photo.error
+        )
     place.empty()
 
 
@@ -333,9 +343,13 @@ def answer(
     *,
     whole: bool = False,
     box: HandBox | None = None,
+    beside: Sequence[FacePrediction] = (),
     error: str = "",
 ) -> Answer:
-    """The answer about one file; a file that cannot be read gets its sentence. box: set by hand."""
+    """The answer about one file; a file that cannot be read gets its sentence.
+
+    box: set by hand; its face comes first, before those faces `beside` it, found earlier, that are not the same.
+    """
     from fer.faces import is_face_crop  # OpenCV; the networks are loaded by now
 
     if error:
@@ -348,13 +362,28 @@ def answer(
     if box:
         left, top, side, angle = box
         faces = first.predict_photo(photo, box=(left, top, side, side), angle=angle)
+        faces += _judged_again(first, [f for f in beside if not _is_at(f, (left, top, side))])
     else:
         faces = first.predict_photo(photo, whole=whole)
     others = {p.run.id: tuple(p.judge([f.crop for f in faces], [f.box for f in faces])) for p in predictors[1:]}
     view = io.BytesIO()
     boxed(photo, [face.box for face in faces]).save(view, "JPEG", quality=90)
     as_one = not box and (whole or is_face_crop(photo))
-    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces), others, as_one)
+    return Answer(name, photo.shape[1], photo.shape[0], view.getvalue(), tuple(faces), others, as_one, bool(box))
+
+
+def _judged_again(predictor: Predictor, faces: Sequence[FacePrediction]) -> list[FacePrediction]:
+    """Faces that were found earlier, as this network sees them: another one may be asked now."""
+    said = predictor.judge([f.crop for f in faces], [f.box for f in faces])
+    return [replace(one, square=f.square, angle=f.angle) for one, f in zip(said, faces, strict=True)]
+
+
+def _is_at(face: FacePrediction, place: tuple[int, int, int]) -> bool:
+    """Whether the face that was found is about the one in the square set by hand: left, top and side."""
+    from fer.faces import same_face  # OpenCV; there is an answer to move the box of, so it is loaded
+
+    left, top, side = place
+    return bool(face.square) and same_face(face.square, (left, top, side, side))
 
 
 def show_all(predictors: Sequence[Predictor], photos: Sequence[Sent], answers: Sequence[Answer | None]) -> None:
@@ -405,7 +434,9 @@ def show(predictors: Sequence[Predictor], photo: Sent, found: Answer) -> None:
         for i, face in enumerate(found.faces[:_MOST_CARDS], start=1):
             opinions = [Opinion(predictors[0], face)]
             opinions += [Opinion(p, found.others[p.run.id][i - 1]) for p in predictors[1:]]
-            face_card(opinions, f"Face {i}" if len(found.faces) > 1 else "The face", key=f"{photo.key}-{i}")
+            several = len(found.faces) > 1
+            note = "In the box set by hand" if found.by_hand and several and i == 1 else ""
+            face_card(opinions, f"Face {i}" if several else "The face", key=f"{photo.key}-{i}", note=note)
         if len(found.faces) > _MOST_CARDS:
             st.caption(f"The {len(found.faces) - _MOST_CARDS} smaller faces are in the table below.")
 
@@ -443,17 +474,27 @@ def _offer_box(photo: Sent, found: Answer) -> None:
     by_hand = st.toggle(
         "Set the box by hand",
         key=_hand_key(photo),
-        help="Where a face was missed, or its box is off.",
+        help="Where a face was missed, or its box is off. The box is judged beside the faces that were found; where it overlaps one of them, it takes that face's place.",
         on_change=_start_box,
         args=(photo, found),
     )
     side, left, top = _hand_keys(photo)
     if by_hand and min(found.width, found.height) > 1:
         x, y, longest = _start(photo, found)  # a face that was found may leave the photo
-        st.caption(f"Draw a box around the face on the photo, or move these.{_turn_kept(photo)}")
+        st.caption(f"{_DRAW}{_beside(found)}{_turn_kept(photo)}")
         st.slider("Side of the square, pixels", 1, max(longest, min(found.width, found.height)), key=side)
         st.slider("From the left, pixels", min(0, x), found.width - 1, key=left)
         st.slider("From the top, pixels", min(0, y), found.height - 1, key=top)
+
+
+_DRAW = "Draw a box around a face on the photo, or move these."
+
+
+def _beside(found: Answer) -> str:
+    """That the faces that were found stay, or '' where there is none but the box's own."""
+    if len(found.faces) < 2:
+        return ""
+    return " It is Face 1. The faces that were found stay, but for one that it overlaps: it takes that face's place."
 
 
 def _turn_kept(photo: Sent) -> str:
@@ -466,8 +507,9 @@ def _turn_kept(photo: Sent) -> str:
 
 def _start_box(photo: Sent, found: Answer) -> None:
     """Begin with what the networks saw of the biggest face that was found, else with a square in the middle."""
-    kept = st.session_state.setdefault(_FOUND, {})
-    kept[photo.key] = [(face.square, face.angle) for face in found.faces]
+    if found.by_hand:  # it was switched off
+        return
+    st.session_state.setdefault(_FOUND, {})[photo.key] = found.faces
     left, top, side = _start(photo, found)
     for key, value in zip(_hand_keys(photo), (side, left, top), strict=True):
         st.session_state[key] = value
@@ -477,7 +519,7 @@ def _start(photo: Sent, found: Answer) -> tuple[int, int, int]:
     """Left, top and side that a box set by hand begins with."""
     faces = st.session_state.get(_FOUND, {}).get(photo.key)
     if faces:
-        return faces[0][0][:3]
+        return faces[0].square[:3]
     half = max(1, min(found.width, found.height) // 2)
     return (found.width - half) // 2, (found.height - half) // 2, half
 
@@ -524,12 +566,10 @@ def _hand_box(photo: Sent) -> HandBox | None:
     side, left, top = (st.session_state.get(key) for key in _hand_keys(photo))
     if not st.session_state.get(_hand_key(photo)) or side is None:
         return None
-    from fer.faces import same_face  # OpenCV; there is an answer to move the box of, so it is loaded
-
     side = int(side)
     left, top = (max(1 - side, int(v or 0)) for v in (left, top))  # a pixel of the photo, at least
     faces = st.session_state.get(_FOUND, {}).get(photo.key, ())
-    angle = next((turn for square, turn in faces if same_face(square, (left, top, side, side))), 0.0)
+    angle = next((face.angle for face in faces if _is_at(face, (left, top, side))), 0.0)
     return left, top, side, angle
 
 
@@ -550,7 +590,8 @@ def _count(found: Answer) -> str:
     if found.whole:
         ends = "" if found.width == found.height else ", by the square in the middle: its ends are left out"
         return f"Judged whole, as one face{ends}"
-    return {0: "No face found", 1: "1 face"}.get(faces, f"{faces} faces, the biggest first")
+    order = "that of the box set by hand first, then the biggest" if found.by_hand else "the biggest first"
+    return {0: "No face found", 1: "1 face"}.get(faces, f"{faces} faces, {order}")
 
 
 def _photo_alt(found: Answer) -> str:
@@ -641,7 +682,8 @@ def results(answers: Sequence[Answer | None], classes: Sequence[str], run: Run) 
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce") * 100
     table["unsure"] = table["unsure"].map({True: "unsure", False: "answered"})
     formats = {c: st.column_config.NumberColumn(c.capitalize(), format="%.1f %%") for c in numbers}
-    words = {c: c.capitalize() for c in ("photo", "face", "label", "problem")} | {"unsure": "Answer"}
+    words = {c: c.capitalize() for c in ("photo", "face", "label")} | {"unsure": "Answer"}
+    words["problem"] = st.column_config.TextColumn("Problem", width=_PROBLEM_WIDTH)
     st.dataframe(table.dropna(axis=1, how="all"), hide_index=True, placeholder="", column_config={**words, **formats})
     with st.container(horizontal=True):
         _download("CSV", as_csv([{"run": run.id, **row} for row in rows]), "predictions.csv", "text/csv")

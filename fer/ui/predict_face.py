@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # these import torch
     from fer.predict import FacePrediction, Predictor
 
 _CLOSEST = 6
+_BEGUN = "predict-near-begun"  # of which network the training faces are being looked at, and what is done
 _MAPS = ("Occlusion", "Integrated gradients", "LayerCAM")  # in the order of `explain.METHODS`
 
 
@@ -113,15 +114,13 @@ def _closest(opinion: Opinion, key: str) -> None:
     run = opinion.predictor.run
     if run.data_name not in prepared() or not run.config:
         return
-    if not st.toggle("The closest training faces", key=f"near-{key}"):
+    if not st.toggle("The closest training faces", key=f"near-{key}", help=_closest_help(run)):
         return
     data = own_data(run)
     if data is None:
         st.caption(f"{plain(run.data_name)} is another version here than the one that it was trained on.")
         return
-    found = _neighbours(opinion.predictor, data, _identity(opinion.predictor, data)).closest(
-        opinion.face.crop, _CLOSEST
-    )
+    found = _neighbours(opinion.predictor, data).closest(opinion.face.crop, _CLOSEST)
     for column, near in zip(st.columns(_CLOSEST), found, strict=False):
         column.image(enlarged(data.images[near.index]), width="stretch", alt="A training face")
         column.caption(plain(data.classes[int(data.labels[near.index])]))
@@ -138,11 +137,47 @@ def own_data(run: Run) -> Dataset | None:
     return data if data.fingerprint == run.fingerprint else None
 
 
-@st.cache_resource(max_entries=2, show_spinner="Looking at every training face, once for this network")
-def _neighbours(_predictor: Predictor, _data: Dataset, identity: tuple[Any, ...]) -> Neighbours:
+def _closest_help(run: Run) -> str:
+    """What the closest faces cost, with about how many training faces there are where the run's steps tell it."""
+    steps = run.status.get("steps_per_epoch")
+    many = steps * run.config.train.batch_size if isinstance(steps, int) and run.config else 0
+    about = f", about {float(f'{many:.2g}'):,.0f} of them" if many > 0 else ""
+    return f"First the network looks at every face that it was trained on{about}: once for this network, for all who ask, and that can take minutes. Switching this off stops it."
+
+
+def _neighbours(predictor: Predictor, data: Dataset) -> Neighbours:
+    """The training faces as the network sees them, worked out once for all sessions, with the share done shown.
+
+    A visitor who leaves or switches it off stops the work at the next batch, where Streamlit ends the script that shows it;
+    what this session has done of it is gone on with.
+    """
     from fer.explain import Neighbours
 
-    return Neighbours(_predictor.scorer.checkpoints[0], _data.images, _data.indices("train"))
+    identity, place, rows = _identity(predictor, data), st.empty(), data.indices("train")
+    kept = _kept_neighbours(identity)
+    if not kept:
+        said = f"Looking at all {len(rows):,} training faces, once for this network"
+        bar = place.progress(0.0, text=said)
+        if st.session_state.get(_BEGUN, ())[:1] != (identity,):
+            st.session_state[_BEGUN] = identity, []
+        kept[:] = [
+            Neighbours(
+                predictor.scorer.checkpoints[0],
+                data.images,
+                rows,
+                lambda done: bar.progress(done, f"{said}: {100 * done:.0f} %"),
+                begun=st.session_state[_BEGUN][1],
+            )
+        ]
+        st.session_state.pop(_BEGUN, None)
+        place.empty()
+    return kept[0]
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _kept_neighbours(identity: tuple[Any, ...]) -> list[Neighbours]:
+    """Where those of a network on a data set are kept: empty until they are worked out."""
+    return []
 
 
 def _identity(predictor: Predictor, data: Dataset) -> tuple[Any, ...]:

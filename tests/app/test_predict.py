@@ -17,7 +17,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 from skimage import data as pictures
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import StopException
 
+from fer import explain
 from fer.card import FOR, LABELS, MUST_NOT, SAYS, UNKNOWN_LABELS
 from fer.data.dataset import CLASSES, save
 from fer.images import MAX_PHOTO_BYTES
@@ -155,6 +158,8 @@ def test_many_photos_one_of_them_bad(open_page, finished_run, astronaut) -> None
     table = at.dataframe[0].value
     assert list(table["photo"]) == ["two.png", "two.png", "broken.jpg", "nobody.png"]
     assert table["problem"][3] == "no face found"
+    columns = json.loads(at.dataframe[0].proto.columns)
+    assert columns["problem"]["width"] >= 700, "a whole sentence"
 
 
 def test_without_a_face_the_whole_picture_can_be_used(open_page, finished_run) -> None:
@@ -288,6 +293,17 @@ def test_an_ending_that_does_not_agree_with_the_content_is_a_sentence(open_page,
     assert "ends in .png but holds a JPEG picture" in said(at) and charts(at) == 0
 
 
+def test_a_photo_that_a_phone_made_is_taken_and_gets_its_sentence(open_page, finished_run) -> None:
+    at = open_page("predict")
+    assert {".heic", ".heif", ".avif"} <= set(at.file_uploader[0].proto.type)
+    at = upload(at, ("photo.heic", b"\0\0\0\x18ftypheic"))
+    sentence = (
+        "'photo.heic' is HEIC (or AVIF), which phones make and FER Lab cannot read: save it as JPEG and try again."
+    )
+    assert not at.exception and "Nothing uploaded yet" not in said(at)
+    assert at.error[0].value.replace("\\", "") == sentence and at.dataframe[0].value["problem"][0] == sentence
+
+
 def test_a_box_set_by_hand_is_judged(open_page, finished_run, tiny) -> None:
     photo = np.full((200, 300), 120, dtype=np.uint8)
     photo[50:98, 100:148] = tiny.images[150]
@@ -299,6 +315,42 @@ def test_a_box_set_by_hand_is_judged(open_page, finished_run, tiny) -> None:
     expected = Predictor("done").predict(tiny.images[150])[0]
     row = at.dataframe[0].value.iloc[0]
     assert [row[c] / 100 for c in CLASSES] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_box_set_by_hand_adds_a_face_or_takes_the_place_of_the_one_that_it_overlaps(
+    open_page, finished_run, store, astronaut
+) -> None:
+    shutil.copytree(finished_run.path, store.root / "other")
+    photo = np.full((512, 1300, 3), 90, np.uint8)
+    photo[:, :512], photo[:300, 512:812] = astronaut, np.asarray(Image.fromarray(astronaut).resize((300, 300)))
+    at = upload(open_page("predict", run="done"), ("two.png", encode(photo)))
+    at.multiselect[0].set_value(["other"]).run()
+
+    def boxes() -> list[tuple[int, ...]]:
+        assert not at.exception
+        (found,) = at.session_state[parts._ANSWERS].values()
+        assert len(found.faces) == len(at.dataframe[0].value)
+        return [face.box for face in found.faces]
+
+    def put(side: int, left: int, top: int) -> list[tuple[int, ...]]:
+        for label, value in (("Side", side), ("From the left", left), ("From the top", top)):
+            next(s for s in at.slider if s.label.startswith(label)).set_value(value)
+        at.run()
+        return boxes()
+
+    big, small = boxes()
+    toggle(at, "Set the box by hand").set_value(True).run()
+    side, left, top = (int(s.value) for s in at.slider)
+    assert boxes() == [(left, top, side, side), small], "nothing is lost by setting a box"
+    assert put(100, 1000, 350) == [(1000, 350, 100, 100), big, small], "a missed face is added"
+    assert "3 faces, that of the box set by hand first" in said(at) and "In the box set by hand" in said(at)
+    others = re.findall(r"other: (?::material/help: )?the face", said(at).replace("*", ""))
+    assert len(others) == 3, "each network judges each of them"
+    at.selectbox[0].set_value("other").run()
+    assert boxes() == [(1000, 350, 100, 100), big, small], "another network"
+    assert put(side, left + 9, top) == [(left + 9, top, side, side), small], "an off box is corrected"
+    toggle(at, "Set the box by hand").set_value(False).run()
+    assert boxes() == [big, small]
 
 
 def lean(picture: np.ndarray) -> np.ndarray:
@@ -434,6 +486,21 @@ def test_ten_views_without_an_evaluation_with_them_say_of_what_their_price_is(op
     assert "validation pictures of tiny, with one look at each." in words
 
 
+def test_how_often_it_is_right_is_said_of_the_views_that_are_asked(open_page, finished_run) -> None:
+    at = open_page("predict")
+    toggle(at, "Average over ten views").set_value(True).run()
+    assert "in its best epoch, with one look at each." in said(at)
+    path = finished_run.path / "report.json"
+    content = json.loads(path.read_text())
+    splits = content["reports"][finished_run.fingerprint]
+    splits["val+tta"] = {**splits["val"], "tta": True, "top1": 0.1234}
+    path.write_text(json.dumps(content))
+    at.run()
+    assert "Right for 12.3 % of the validation pictures of tiny, in its best epoch, with ten views." in said(at)
+    toggle(at, "Average over ten views").set_value(False).run()
+    assert not at.exception and "12.3 %" not in said(at) and "in its best epoch." in said(at)
+
+
 def test_a_new_name_is_shown_at_once(open_page, finished_run, store, tiny) -> None:
     shutil.copytree(finished_run.path, store.root / "other")
     for name in ("First name", "Second name"):
@@ -457,6 +524,38 @@ def test_what_it_looked_at_and_the_closest_training_faces(open_page, finished_ru
     assert not at.exception and len(at.image) == before + 3 and "Occlusion" in said(at)
     toggle(at, "The closest training faces").set_value(True).run()
     assert not at.exception and len(at.image) == before + 9
+
+
+def test_looking_at_the_training_faces_is_announced_shows_how_far_it_is_and_can_be_stopped(
+    open_page, finished_run, tiny, monkeypatch
+) -> None:
+    shown: list[str] = []
+    real = DeltaGenerator.progress
+
+    def progress(self, value, text=None, **options):
+        if text and "training faces" in text:
+            shown.append(text)
+            if len(shown) == 3:
+                raise StopException  # as Streamlit does when the visitor has switched it off or has left
+        return real(self, value, text, **options)
+
+    monkeypatch.setattr(explain, "_BATCH", 40)
+    monkeypatch.setattr(DeltaGenerator, "progress", progress)
+    at = upload(open_page("predict"), ("a.png", encode(tiny.images[150])))
+    before, train = len(at.image), len(tiny.indices("train"))
+    near = toggle(at, "The closest training faces")
+    assert "every face that it was trained on, about " in near.help and "can take minutes" in near.help
+    near.set_value(True).run()
+    said_so = f"Looking at all {train:,} training faces, once for this network"
+    assert shown == [said_so, f"{said_so}: {4000 / train:.0f} %", f"{said_so}: {8000 / train:.0f} %"]
+    assert len(at.image) == before
+    at.run()
+    assert shown[3:5] == [said_so, f"{said_so}: {min(100, 12000 / train):.0f} %"], "what is done is not done again"
+    assert shown[-1] == f"{said_so}: 100 %"
+    assert not at.exception and len(at.image) == before + 6
+    count = len(shown)
+    at.run()
+    assert len(at.image) == before + 6 and len(shown) == count, "they are looked at once"
 
 
 def test_many_photos_can_be_stopped_and_gone_on_with(open_page, finished_run, tiny) -> None:

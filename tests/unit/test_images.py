@@ -15,7 +15,7 @@ from PIL import Image
 
 from fer import images
 from fer.errors import ImageError
-from fer.images import contact_sheet, describe, read_image, read_with_info, shown_name, to_face, to_grey
+from fer.images import contact_sheet, describe, read_image, read_photo, read_with_info, shown_name, to_face, to_grey
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -252,6 +252,16 @@ def test_what_is_no_picture_is_a_plain_sentence(kind):
     text = str(caught.value)
     assert expected in text and "mine.xyz" in text
     assert "JPEG" in text and "Error" not in text and "\n" not in text
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"hevc", b"mif1", b"avif"])
+@pytest.mark.parametrize("name", ["photo.heic", "photo.HEIF", "photo.avif", "photo.jpg"])
+def test_a_photo_that_a_phone_made_is_told_to_become_a_jpeg_by_its_name_or_by_its_bytes(name, brand):
+    with pytest.raises(ImageError) as caught:
+        read_photo(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0", name)
+    assert str(caught.value) == (
+        f"'{name}' is HEIC (or AVIF), which phones make and FER Lab cannot read: save it as JPEG and try again."
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])

@@ -415,9 +415,10 @@ def recipe_results(recipe: str, runs: Sequence[Run], data: str | None = None) ->
 
 def result_in_words(group: Group) -> str:
     """'54.52 ± 0.61 % (3 seeds)': its best val top-1, the mean and standard deviation where it has several seeds."""
-    row = figures(group)
-    std = f" ± {100 * row['best_val_top1_std']:.2f}" if group.n > 1 else ""
-    return f"{100 * row['best_val_top1']:.2f}{std} % ({group.n} seed{'s' * (group.n > 1)})"
+    tops = [100 * float(r.best["val_top1"]) for r in group.measured if r.best]
+    n = len(tops)
+    std = f" ± {statistics.stdev(tops):.2f}" if n > 1 else ""
+    return f"{statistics.fmean(tops):.2f}{std} % ({n} seed{'s' * (n > 1)})"
 
 
 def _as_named(recipe: str, runs: Sequence[Run]) -> list[Group]:

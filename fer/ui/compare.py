@@ -28,6 +28,12 @@ MAX_RUNS = 30
 _DEFAULT_RUNS = 4
 _REFRESH_SECONDS = 2.5
 _PICKER, _URL_SEEN, _PICKED = "compare-runs", "compare-url-seen", "compare-picked"
+_LAST = "compare-last-address"
+# All that the address of this page says; whatever else stands in it came along from another page.
+_PARAMETERS = (
+    "run", "baseline", "rows", "curves", "view", "x", "scale", "smooth", "band", "singles", "part", "filter",
+    "all-settings", "archived-too", "find",
+)  # fmt: skip
 _BASELINE, _BASELINE_PICKED, _FILLED_IN = "compare-baseline", "compare-baseline-picked", "compare-baseline-filled-in"
 _GROUPED, _SINGLE = "Seeds together", "Single runs"
 _FEW = 4  # verdicts above the curves; the others are a tab away
@@ -64,9 +70,12 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     """The chosen runs, kept in the URL as `?run=a&run=b`; says what it left out, and what to do where there is none.
 
     The URL wins when it was opened or changed; the picker wins when it was used, whatever the URL says at that moment.
-    A baseline that the URL names is among the runs, as in `fer compare`.
+    A baseline that the URL names is among the runs, as in `fer compare`. Coming back from another page by a URL that names no
+    run brings back what was shown last.
     """
     known = {r.id: r for r in everything}
+    if _PICKER not in st.session_state:  # a widget's state goes when its page is left
+        _come_back(known)
     asked, baseline = list(dict.fromkeys(st.query_params.get_all("run"))), st.query_params.get("baseline", "")
     _left_out(asked, baseline, known)
     usable = {i: r for i, r in known.items() if r.state != "broken"}
@@ -91,6 +100,22 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     if not chosen:
         st.info("Choose one or more runs above to see their curves side by side.", icon=":material/arrow_upward:")
     return chosen
+
+
+def _come_back(known: Mapping[str, Run]) -> None:
+    """Put what this session last saw here back into an address without runs, and take out of it what another page left.
+
+    known: the store's runs; those that were deleted since do not come back. Where the address changes, the page is run again,
+    so that every widget begins from it.
+    """
+    here = list(st.query_params)
+    last = {} if "run" in here else st.session_state.get(_LAST, {})
+    last = {key: [v for v in values if v in known or key not in ("run", "baseline")] for key, values in last.items()}
+    new = {key: values for key, values in last.items() if values and key not in here}
+    new |= {key: [] for key in here if key not in _PARAMETERS}
+    if new:
+        st.query_params.update(new)
+        st.rerun()
 
 
 def _most(ids: Sequence[str], baseline: str) -> list[str]:
@@ -233,6 +258,7 @@ def _board(store: RunStore, run_ids: Sequence[str], following: bool, everything:
         if tab.open:
             with tab:
                 _part(part, store, comparison, everything)
+    st.session_state[_LAST] = {key: st.query_params.get_all(key) for key in st.query_params}
 
 
 def _part(name: str, store: RunStore, comparison: Comparison, everything: Sequence[Run]) -> None:

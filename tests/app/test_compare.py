@@ -245,6 +245,37 @@ def test_changed_url_wins_over_the_picker(open_page, study) -> None:
     assert chosen(at) == ["step-decay", "grouped-conv"]
 
 
+def test_coming_back_shows_what_was_compared_before(open_page, study) -> None:
+    at = open_page("compare", run=["step-decay", "grouped-conv"], baseline="grouped-conv", part="Settings")
+    at.multiselect(key="compare-runs").set_value(["grouped-conv", "exponential-decay"]).run()
+    for carried in ({}, {"clone": "baseline", "set": "model.dropout=0.5"}):  # by the menu, and by the browser's Back
+        at.query_params.clear()
+        at.switch_page("pages/runs.py").run()
+        at.query_params.clear()
+        at.query_params.update(carried)
+        at.switch_page("pages/compare.py").run()
+        assert not at.exception
+        assert chosen(at) == at.query_params["run"] == ["grouped-conv", "exponential-decay"]
+        assert baseline_of(at).value == "grouped-conv"
+        assert set(at.query_params) == {"run", "baseline", "part"}, "nothing of another page's"
+        assert "run:grouped-conv" in at.dataframe[0].value, "the tab that was open"
+    at.switch_page("pages/runs.py").run()
+    at.query_params.clear()
+    at.query_params["run"] = "baseline"
+    assert chosen(at.switch_page("pages/compare.py").run()) == ["baseline"], "an address that names runs wins"
+
+
+def test_a_run_that_was_deleted_meanwhile_does_not_come_back(open_page, study) -> None:
+    at = open_page("compare", run=["step-decay", "grouped-conv"], baseline="grouped-conv")
+    at.query_params.clear()
+    at.switch_page("pages/runs.py").run()
+    RunStore().delete("grouped-conv")
+    at.query_params.clear()
+    at.switch_page("pages/compare.py").run()
+    assert not at.exception and not at.warning
+    assert chosen(at) == ["step-decay"]
+
+
 def test_more_runs_than_a_figure_can_show(open_page) -> None:
     names = [f"run-{i:02}" for i in range(compare.MAX_RUNS + 2)]
     for i, name in enumerate(names):

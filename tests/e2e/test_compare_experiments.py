@@ -66,6 +66,29 @@ def test_what_the_page_opens_on_is_one_entry_of_the_history(server: Server, page
     expect(page).to_have_url(re.compile(f"{server.url}/?$"))
 
 
+def test_coming_back_shows_what_was_compared_before(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/compare?run=step-decay&run=grouped-conv&baseline=step-decay&part=What+the+curves+say")
+    settled(page)
+    menu, runs = page.get_by_test_id("stSidebar"), page.get_by_test_id("stMultiSelect").first
+    shown = re.compile("/compare\\?(?!.*(clone|set=|exponential)).*run=step-decay&run=grouped-conv")
+    page.get_by_role("link", name=re.compile("^Try: ")).first.click()
+    expect(page).to_have_url(re.compile("/train"))
+    settled(page)
+    page.go_back()
+    expect(page).to_have_url(shown)
+    settled(page)
+    expect(page).to_have_url(shown)
+    expect(page.get_by_role("tab", name="What the curves say")).to_have_attribute("aria-selected", "true")
+    menu.get_by_role("link", name="Evaluate").click()
+    expect(page).to_have_url(re.compile("/evaluate"))
+    settled(page)
+    menu.get_by_role("link", name="Compare").click()
+    expect(page).to_have_url(shown)
+    settled(page)
+    for name in ("step-decay", "grouped-conv"):
+        expect(runs.get_by_text(name, exact=True)).to_be_visible()
+
+
 def test_the_csv_holds_what_metrics_jsonl_holds(server: Server, page: Page, tmp_path: Path) -> None:
     page.goto(f"{server.url}/compare?{LINK}")
     expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()

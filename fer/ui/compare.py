@@ -346,7 +346,7 @@ def _pick_baseline(found: Sequence[Group], run_ids: Sequence[str]) -> Group:
 
 
 def _answer(comparison: Comparison) -> None:
-    """Which is best, for each data set, and whether the differences to the baseline are more than noise."""
+    """Which reaches the highest val top-1, for each data set, and whether the differences to the baseline are more than noise."""
     ranked = comparison.best_first
     parts: dict[Hashable, list[tuple[Group, float]]] = {}
     for group, top in ranked:
@@ -355,10 +355,8 @@ def _answer(comparison: Comparison) -> None:
         (best, top), *others = part
         seeds = f" ({several(best)})" if several(best) else ""
         where = f"On {plain(data_label(best.runs[0]))}: " if len(parts) > 1 else ""
-        verdict = "is best:" if others else "reaches"
-        st.markdown(
-            f"#### :material/trophy: {where}{plain(short(best.label, 60))} {verdict} {percent(top)} val top-1{seeds}"
-        )
+        what = f"the highest val top-1: {percent(top)}" if others else f"{percent(top)} val top-1"
+        st.markdown(f"#### :material/trophy: {where}{plain(short(best.label, 60))} reaches {what}{seeds}")
         st.caption(_runner_up(best, top, others))
     found = _verdicts(comparison)
     told = [v for v in found if v.kind != "refused"]

@@ -112,7 +112,7 @@ def test_opens_on_the_study(open_page, study) -> None:
     at = open_page("compare")
     assert not at.exception
     assert chosen(at) == list(STUDY)
-    assert "grouped-conv is best: 53.00 % val top-1" in said(at)
+    assert "grouped-conv reaches the highest val top-1: 53.00 %" in said(at)
     assert "Next: exponential-decay, 1.00 points behind" in said(at)
     assert len(at.get("plotly_chart")) == 2
 
@@ -373,7 +373,7 @@ def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_pa
     assert list(shown.index) == ["baseline", "step-decay"] and list(shown["n"]) == [3, 3]
     assert shown.loc["baseline", "best_val_top1"] == pytest.approx(51)
     assert shown.loc["baseline", "best_val_top1_std"] == pytest.approx(1)
-    assert "step-decay is best: 56.17 % val top-1 (mean of 3 seeds)" in said(at)
+    assert "step-decay reaches the highest val top-1: 56.17 % (mean of 3 seeds)" in said(at)
     assert "step-decay beats baseline by 5.17 points" in said(at) and "more than noise" in said(at)
     legend = " ".join(e.proto.body for e in at.get("html"))
     assert "mean of 3 seeds" in legend and "☆ highest mean" in legend and "best epoch" not in legend
@@ -418,7 +418,7 @@ def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> N
     write_run(RunStore(), "both", [{"val_top1": 0.7, "lr": 0.0}], members=["baseline", "step-decay"])
     at = open_page("compare", run=["baseline", "both"])
     assert not at.exception
-    assert "both is best: 70.00 % val top-1 (2 networks together)" in said(at)
+    assert "both reaches the highest val top-1: 70.00 % (2 networks together)" in said(at)
     assert "Reached in epoch" not in said(at)
     assert "<b>70.00 %</b> 2 networks together" in " ".join(e.proto.body for e in at.get("html"))
     shown = figures(at).loc["both"]
@@ -573,7 +573,7 @@ def test_different_data_are_not_compared(open_page) -> None:
     at = open_page("compare", run=["photos", "drawn"])
     assert not at.exception
     assert "Different data: these figures cannot be compared" in said(at)
-    assert "is best" not in said(at)
+    assert "highest val top-1" not in said(at)
     assert "On sample (synthetic): drawn reaches 90.00 % val top-1" in said(at)
     assert "Synthetic: drawn was trained on faces drawn" in said(at)
 

@@ -421,6 +421,9 @@ def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> N
     assert "both reaches the highest val top-1: 70.00 % (2 networks together)" in said(at)
     assert "Reached in epoch" not in said(at)
     assert "<b>70.00 %</b> 2 networks together" in " ".join(e.proto.body for e in at.get("html"))
+    assert "An ensemble has no epochs, so it is one point, drawn at epoch 1." in said(at)
+    alone = open_page("compare", run=["both"])
+    assert "best epoch" not in " ".join(e.proto.body for e in alone.get("html"))
     shown = figures(at).loc["both"]
     assert shown["seeds"] == "" and pd.isna(shown[["n", "best_epoch", "epochs_done", "epochs_asked"]]).all()
     says = said(open_page("compare", run=["both"], part="What the curves say"))

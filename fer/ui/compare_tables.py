@@ -53,7 +53,7 @@ def _said(group: Group) -> dict[str, Any]:
 def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> None:
     """The figures of each run or group: filter, choose columns and rows, sort by a column's head, save as CSV."""
     raw = summary(groups, baseline if len(groups) > 1 else None)
-    columns = {k: v for k, v in _columns().items() if k in raw[0]}
+    columns = {k: v for k, v in _columns(seeds=any(len(g.measured) > 1 for g in groups)).items() if k in raw[0]}
     usual = [c for c in _USUAL if any(row.get(c) is not None for row in raw)]
     with st.container(horizontal=True, vertical_alignment="center"):
         if len(groups) > 1:
@@ -110,7 +110,8 @@ def _edit(store: RunStore, runs: Sequence[Run]) -> None:
     notes.edit(store, next(r for r in runs if r.id == run_id))
 
 
-def _columns() -> dict[str, Any]:
+def _columns(*, seeds: bool) -> dict[str, Any]:
+    """The columns on the screen; seeds: whether a row is of several, so that a head says how they are put together."""
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     return {
         "label": text("run", pinned=True, width=170),
@@ -128,7 +129,11 @@ def _columns() -> dict[str, Any]:
             format="%+.2f",
             help="Best val top-1 minus the baseline's; empty where the data differ.",
         ),
-        "best_epoch": number("in epoch", format="%g", help="Of several seeds the median."),
+        "best_epoch": number(
+            "in epoch (median)" if seeds else "in epoch",
+            format="%g",
+            help="The epoch with the best val top-1; of several seeds the median of theirs.",
+        ),
         "last_val_top1": number("last val top-1, %", format="%.2f", help="After the last epoch that ended."),
         "test_top1": number("test top-1, %", format="%.2f", help="Where there is a test split and it was evaluated."),
         "train_top1_at_best": number(

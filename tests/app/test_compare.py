@@ -383,6 +383,27 @@ def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_pa
     assert len(figures(single)) == 6
 
 
+def test_the_epoch_of_several_seeds_is_called_the_median(open_page) -> None:
+    seeds("baseline", [0.50, 0.51])
+    for ids, head in (["baseline-0", "baseline-1"], "in epoch (median)"), (["baseline-0"], "in epoch"):
+        columns = json.loads(open_page("compare", run=ids).dataframe[0].proto.columns)
+        assert columns["best_epoch"]["label"] == head
+
+
+def test_a_note_names_the_runs_that_it_is_about(open_page) -> None:
+    seeds("baseline", [0.50, 0.51])
+    seeds("cosine", [0.52, 0.53])
+    add("step", [0.3, 0.4], recipe="step-decay")
+    for run_id in ("baseline-0", "baseline-1", "cosine-1"):
+        path = RunStore().folder(run_id) / "config.json"
+        write_json_atomic(path, {**json.loads(path.read_text()), "remark": "Trained beside other work."})
+    ids = ["baseline-0", "baseline-1", "cosine-0", "cosine-1", "step"]
+    assert "baseline (2 seeds), cosine-1: Trained beside other work." in said(open_page("compare", run=ids)).replace(
+        "\u2060", ""
+    )
+    assert "info: Trained beside other work." in said(open_page("compare", run=["baseline-0"]))
+
+
 def test_seeds_that_wait_are_not_in_the_mean(open_page) -> None:
     seeds("baseline", [0.50, 0.52])
     add("baseline-2", [], seed=2, state="queued", train__epochs=2)

@@ -148,7 +148,8 @@ def _picker(runs: Sequence[Run]) -> list[str]:
         st.session_state[_PICKED] = True
 
     names = dict(zip((r.id for r in runs), labels(runs), strict=True))
-    states = {r.id: "" if r.state == "finished" else f" ({r.state})" for r in runs}
+    marked = {r.id: [r.state] * (r.state != "finished") + ["archived"] * r.notes.archived for r in runs}
+    states = {i: f" ({', '.join(words)})" if words else "" for i, words in marked.items()}
     return st.multiselect(
         "Runs",
         [r.id for r in runs],

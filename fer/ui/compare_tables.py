@@ -79,7 +79,7 @@ def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> 
             with st.popover("Rename, tag, pin, delete", icon=":material/edit:"):
                 _edit(store, [r for g in groups for r in g.runs])
     chosen = table(
-        [_on_screen(row) for row in raw],
+        [_on_screen(row, g) for row, g in zip(raw, groups, strict=True)],
         column_config=columns,
         column_order=["label", *(c for c in columns if c in wanted and c != "label")],
         key=f"figures-{hash(tuple(g.key for g in groups))}",
@@ -172,13 +172,16 @@ def _columns(*, seeds: bool) -> dict[str, Any]:
     }
 
 
-def _on_screen(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Per cent for fractions, millions for multiply-adds, minutes for the whole, a sign before the state."""
+def _on_screen(row: Mapping[str, Any], group: Group) -> dict[str, Any]:
+    """Per cent for fractions, millions for multiply-adds, minutes for the whole, a sign before the state, archived behind it."""
     units = {"multiply_adds": 1e6, "total_seconds": 60}
     scaled = {k: 100 * row[k] for k in _POINTS if row.get(k) is not None}
     scaled |= {k: row[k] / unit for k, unit in units.items() if row[k] is not None}
     state = row["state"]
-    return {**row, **scaled, "state": f"{STATE_SIGNS[state]} {state}" if state in STATE_SIGNS else state}
+    signed = f"{STATE_SIGNS[state]} {state}" if state in STATE_SIGNS else state
+    n = sum(r.notes.archived for r in group.runs)
+    archived = ", archived" if n == len(group.runs) else f", {n} of {len(group.runs)} archived" if n else ""
+    return {**row, **scaled, "state": signed + archived}
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -315,5 +318,5 @@ def _row(run: Run) -> dict[str, Any]:
         "seed": run.config.seed if run.config else None,
         "data": data_label(run),
         "tags": ", ".join(run.notes.tags),
-        "state": state_cell(run) + (", archived" if run.notes.archived else ""),
+        "state": state_cell(run),
     }

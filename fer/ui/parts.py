@@ -59,8 +59,8 @@ def state_badge(state: str) -> None:
 
 
 def state_cell(run: Run) -> str:
-    """A state for a table's cell: its sign and word, and that something of the folder is damaged where it is."""
-    return f"{STATE_SIGNS[run.state]} {run.state_in_words}"
+    """A state for a table's cell: its sign and word, and that it is damaged or archived where it is."""
+    return f"{STATE_SIGNS[run.state]} {run.state_in_words}" + ", archived" * run.notes.archived
 
 
 def run_label(run: Run) -> str:

@@ -292,6 +292,22 @@ def test_archived_run_is_shown_only_when_asked_for(open_page, study) -> None:
     assert chosen(open_page("compare", run="step-decay")) == ["step-decay"]
 
 
+def test_archived_runs_are_marked(open_page) -> None:
+    seeds("baseline", [0.50, 0.51])
+    add("step-decay", [0.4], recipe="step-decay")
+    for run_id in ("baseline-1", "step-decay"):
+        RunStore().annotate(run_id, archived=True)
+    at = open_page("compare", run=["baseline-0", "baseline-1", "step-decay"])
+    assert list(figures(at)["state"]) == ["✓ finished, 1 of 2 archived", "✓ finished, archived"]
+    options = at.multiselect(key="compare-runs").options
+    assert sorted(options) == ["baseline-0", "baseline-1 (archived)", "step-decay (archived)"]
+    at = open_page("runs", archived="1")
+    states = at.dataframe[0].value.set_index("run")["state"]
+    assert dict(states) == {
+        "baseline-0": "✓ finished", "baseline-1": "✓ finished, archived", "step-decay": "✓ finished, archived",
+    }  # fmt: skip
+
+
 def test_table_and_csv_hold_the_figures_of_metrics_jsonl(open_page, study) -> None:
     at = open_page("compare", run=["baseline", "step-decay"])
     rows = [json.loads(line) for line in (RunStore().root / "step-decay" / "metrics.jsonl").read_text().splitlines()]

@@ -75,7 +75,11 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     """
     known = {r.id: r for r in everything}
     if _PICKER not in st.session_state:  # a widget's state goes when its page is left
-        _come_back(known)
+        _come_back(known, _PARAMETERS)
+    elif st.session_state.get(_URL_SEEN) and not st.session_state.get(
+        _PICKED
+    ):  # the menu on the page itself, and Back there
+        _come_back(known, ("run", "baseline"))
     asked, baseline = list(dict.fromkeys(st.query_params.get_all("run"))), st.query_params.get("baseline", "")
     _left_out(asked, baseline, known)
     usable = {i: r for i, r in known.items() if r.state != "broken"}
@@ -102,16 +106,16 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     return chosen
 
 
-def _come_back(known: Mapping[str, Run]) -> None:
+def _come_back(known: Mapping[str, Run], keys: Sequence[str]) -> None:
     """Put what this session last saw here back into an address without runs, and take out of it what another page left.
 
-    known: the store's runs; those that were deleted since do not come back. Where the address changes, the page is run again,
+    known: the store's runs; those that were deleted since do not come back. keys: what is put back. Where the address changes, the page is run again,
     so that every widget begins from it.
     """
     here = list(st.query_params)
     last = {} if "run" in here else st.session_state.get(_LAST, {})
     last = {key: [v for v in values if v in known or key not in ("run", "baseline")] for key, values in last.items()}
-    new = {key: values for key, values in last.items() if values and key not in here}
+    new = {key: values for key, values in last.items() if values and key in keys and key not in here}
     new |= {key: [] for key in here if key not in _PARAMETERS}
     if new:
         st.query_params.update(new)

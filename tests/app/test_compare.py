@@ -259,6 +259,9 @@ def test_coming_back_shows_what_was_compared_before(open_page, study) -> None:
         assert baseline_of(at).value == "grouped-conv"
         assert set(at.query_params) == {"run", "baseline", "part"}, "nothing of another page's"
         assert "run:grouped-conv" in at.dataframe[0].value, "the tab that was open"
+    at.query_params.clear()
+    assert chosen(at.run()) == at.query_params["run"] == ["grouped-conv", "exponential-decay"], "the menu, on the page"
+    assert not at.exception
     at.switch_page("pages/runs.py").run()
     at.query_params.clear()
     at.query_params["run"] = "baseline"

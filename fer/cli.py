@@ -588,7 +588,7 @@ _ORDERS: dict[str, Callable[[Run], Any]] = {
     "name": lambda run: run.name.lower(),
     "best": lambda run: -run.best["val_top1"] if run.best else 1.0,
     "last": lambda run: -run.last["val_top1"] if run.last else 1.0,
-    "seconds": lambda run: run.epoch_seconds or math.inf,
+    "seconds": lambda run: (not run.members and run.epoch_seconds) or math.inf,
 }
 
 
@@ -674,11 +674,12 @@ def runs_show(run: RunArg, follow: FollowOption = False, as_json: JsonOption = F
             print(f"  {said}")
     if found.status.get("error"):
         print(f"  {found.status['error']}")
+    if found.members:
+        print(f"  members: {', '.join(found.members)}")
     if found.metrics:
-        _print_table(
-            ["epoch", "lr", "train loss", "train top-1", "val loss", "val top-1", "macro F1", "s"],
-            [_metrics_row(m) for m in found.metrics],
-        )
+        columns = ["epoch", "lr", "train loss", "train top-1", "val loss", "val top-1", "macro F1", "s"]
+        kept = slice(2, -1) if found.members else slice(None)  # an ensemble has no epoch, rate or time of its own
+        _print_table(columns[kept], [_metrics_row(m)[kept] for m in found.metrics])
     if found.split_note:
         print(found.split_note)
     if follow:
@@ -1429,14 +1430,17 @@ def _print_comparison(of: Any) -> None:
 
 
 def _row(run: Run) -> list[str]:
+    """A run's line in the list; an ensemble has no epochs."""
+    trained = not run.members
+    epoch = f" (epoch {run.best['epoch']})" if run.best and trained else ""
     return [
         run.id if run.name == run.id else f"{run.id} ({run.name})",
         run.state_in_words,
         run.data_name,
-        f"{len(run.metrics)}/{run.epochs}",
-        f"{run.best['val_top1']:.2%} (epoch {run.best['epoch']})" if run.best else "-",
+        f"{len(run.metrics)}/{run.epochs}" if trained else "-",
+        f"{run.best['val_top1']:.2%}{epoch}" if run.best else "-",
         f"{run.last['val_top1']:.2%}" if run.last else "-",
-        f"{run.epoch_seconds:.1f}" if run.epoch_seconds else "-",
+        f"{run.epoch_seconds:.1f}" if run.epoch_seconds and trained else "-",
     ]
 
 

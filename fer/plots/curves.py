@@ -2,7 +2,7 @@
 
 Validation is drawn solid and training dashed, both in the run's colour; a star marks the epoch with the highest
 validation top-1. Of several seeds the mean is drawn, with a band, and the star stands where the mean is highest;
-smoothing leaves the raw line, faint.
+smoothing leaves the raw line, faint. An ensemble, which has no epochs, is one point without a star.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from fer.experiments import Axis, Band, BandKind, Group, band, positions, value_at
+from fer.experiments import Axis, Band, BandKind, Group, band, positions, several, value_at
 from fer.plots.style import Mark, ink, marks, see_through, styled
 from fer.runs import Run
 
 _LEGEND_LENGTH, _HOVER_WIDTH = 28, 40
 _MARKERS_A_LINE = 14
-_STAR, _SMALL_STAR = 15, 10  # pixels
+_STAR, _SMALL_STAR, _POINT = 15, 10, 10  # pixels; the last of an ensemble's one point
 _ROOM = "&nbsp;" * 4  # plotly measures the rows of a common hover box a little too short
 _MANY = 6  # of more lines the stars are small
 # Pixels of a hover box, measured: its head, each row of text, and around each line's rows. What is higher than the figure is cut off.
@@ -101,6 +101,7 @@ class _Series:
     star: tuple[float, float] | None
     text: Sequence[str]
     star_at: str = "in its best epoch"
+    together: str = ""  # what an ensemble's one point is of
     low: Sequence[float | None] = ()
     high: Sequence[float | None] = ()
     singles: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
@@ -187,6 +188,9 @@ def comparison_in_words(lines: Sequence[Line], metric: str, view: View) -> str:
     against = {"epoch": "epoch", "step": "optimizer step", "seconds": f"{unit} of training"}[view.axis]
     parts = []
     for s in _series(lines, metric, replace(view, smoothing=0.0)):
+        if s.together:
+            parts.append(f"{s.name}: {s.text[-1]}, {s.together}")
+            continue
         star = f", {what.said(s.star[1])} {s.star_at}" if s.star else ""
         parts.append(f"{s.name}: {s.text[0]} first, {s.text[-1]} last{star}")
     return f"{what.title} against {against}. " + ("; ".join(parts) or "Nothing to draw yet") + "."
@@ -268,7 +272,8 @@ def _of_group(line: Line, name: str, view: View, unit: float) -> _Series:
         x=x,
         main=drawn,
         train=smoothed(train, view.smoothing) if train and view.smoothing else train,
-        star=(x[best], mean[best]) if metric.starred else None,
+        star=(x[best], mean[best]) if metric.starred and not group.members else None,
+        together=several(group) if group.members else "",
         star_at="where its mean val top-1 is highest" if len(runs) > 1 else nothing.star_at,
         text=text,
         low=[_on_log(v, m) if view.log else v for v, m in zip(low, mean, strict=True)] if banded else (),
@@ -410,8 +415,13 @@ def _traces(
             "name": html.escape(labels[0]),
             "showlegend": legend,
             "line": {"color": colour, "width": 2.4},
-            "marker": {"color": colour, "size": 6, "symbol": s.mark.symbol, "maxdisplayed": _MARKERS_A_LINE},
-            "hovertemplate": f"%{{meta}}: %{{customdata}}{_ROOM}{note}<extra></extra>",
+            "marker": {
+                "color": colour,
+                "size": _POINT if s.together else 6,
+                "symbol": s.mark.symbol,
+                "maxdisplayed": _MARKERS_A_LINE,
+            },
+            "hovertemplate": f"%{{meta}}: %{{customdata}}{f', {s.together}' * bool(s.together)}{_ROOM}{note}<extra></extra>",
         }
     )
     if s.star:

@@ -28,6 +28,12 @@ MAX_RUNS = 30
 _DEFAULT_RUNS = 4
 _REFRESH_SECONDS = 2.5
 _PICKER, _URL_SEEN, _PICKED = "compare-runs", "compare-url-seen", "compare-picked"
+_LAST = "compare-last-address"
+# All that the address of this page says; whatever else stands in it came along from another page.
+_PARAMETERS = (
+    "run", "baseline", "rows", "curves", "view", "x", "scale", "smooth", "band", "singles", "part", "filter",
+    "all-settings", "archived-too", "find",
+)  # fmt: skip
 _BASELINE, _BASELINE_PICKED, _FILLED_IN = "compare-baseline", "compare-baseline-picked", "compare-baseline-filled-in"
 _GROUPED, _SINGLE = "Seeds together", "Single runs"
 _FEW = 4  # verdicts above the curves; the others are a tab away
@@ -64,9 +70,16 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     """The chosen runs, kept in the URL as `?run=a&run=b`; says what it left out, and what to do where there is none.
 
     The URL wins when it was opened or changed; the picker wins when it was used, whatever the URL says at that moment.
-    A baseline that the URL names is among the runs, as in `fer compare`.
+    A baseline that the URL names is among the runs, as in `fer compare`. Coming back from another page by a URL that names no
+    run brings back what was shown last.
     """
     known = {r.id: r for r in everything}
+    if _PICKER not in st.session_state:  # a widget's state goes when its page is left
+        _come_back(known, _PARAMETERS)
+    elif st.session_state.get(_URL_SEEN) and not st.session_state.get(
+        _PICKED
+    ):  # the menu on the page itself, and Back there
+        _come_back(known, ("run", "baseline"))
     asked, baseline = list(dict.fromkeys(st.query_params.get_all("run"))), st.query_params.get("baseline", "")
     _left_out(asked, baseline, known)
     usable = {i: r for i, r in known.items() if r.state != "broken"}
@@ -91,6 +104,22 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     if not chosen:
         st.info("Choose one or more runs above to see their curves side by side.", icon=":material/arrow_upward:")
     return chosen
+
+
+def _come_back(known: Mapping[str, Run], keys: Sequence[str]) -> None:
+    """Put what this session last saw here back into an address without runs, and take out of it what another page left.
+
+    known: the store's runs; those that were deleted since do not come back. keys: what is put back. Where the address changes, the page is run again,
+    so that every widget begins from it.
+    """
+    here = list(st.query_params)
+    last = {} if "run" in here else st.session_state.get(_LAST, {})
+    last = {key: [v for v in values if v in known or key not in ("run", "baseline")] for key, values in last.items()}
+    new = {key: values for key, values in last.items() if values and key in keys and key not in here}
+    new |= {key: [] for key in here if key not in _PARAMETERS}
+    if new:
+        st.query_params.update(new)
+        st.rerun()
 
 
 def _most(ids: Sequence[str], baseline: str) -> list[str]:
@@ -123,7 +152,8 @@ def _picker(runs: Sequence[Run]) -> list[str]:
         st.session_state[_PICKED] = True
 
     names = dict(zip((r.id for r in runs), labels(runs), strict=True))
-    states = {r.id: "" if r.state == "finished" else f" ({r.state})" for r in runs}
+    marked = {r.id: [r.state] * (r.state != "finished") + ["archived"] * r.notes.archived for r in runs}
+    states = {i: f" ({', '.join(words)})" if words else "" for i, words in marked.items()}
     return st.multiselect(
         "Runs",
         [r.id for r in runs],
@@ -233,6 +263,7 @@ def _board(store: RunStore, run_ids: Sequence[str], following: bool, everything:
         if tab.open:
             with tab:
                 _part(part, store, comparison, everything)
+    st.session_state[_LAST] = {key: st.query_params.get_all(key) for key in st.query_params}
 
 
 def _part(name: str, store: RunStore, comparison: Comparison, everything: Sequence[Run]) -> None:
@@ -320,7 +351,7 @@ def _pick_baseline(found: Sequence[Group], run_ids: Sequence[str]) -> Group:
 
 
 def _answer(comparison: Comparison) -> None:
-    """Which is best, for each data set, and whether the differences to the baseline are more than noise."""
+    """Which reaches the highest val top-1, for each data set, and whether the differences to the baseline are more than noise."""
     ranked = comparison.best_first
     parts: dict[Hashable, list[tuple[Group, float]]] = {}
     for group, top in ranked:
@@ -329,10 +360,8 @@ def _answer(comparison: Comparison) -> None:
         (best, top), *others = part
         seeds = f" ({several(best)})" if several(best) else ""
         where = f"On {plain(data_label(best.runs[0]))}: " if len(parts) > 1 else ""
-        verdict = "is best:" if others else "reaches"
-        st.markdown(
-            f"#### :material/trophy: {where}{plain(short(best.label, 60))} {verdict} {percent(top)} val top-1{seeds}"
-        )
+        what = f"the highest val top-1: {percent(top)}" if others else f"{percent(top)} val top-1"
+        st.markdown(f"#### :material/trophy: {where}{plain(short(best.label, 60))} reaches {what}{seeds}")
         st.caption(_runner_up(best, top, others))
     found = _verdicts(comparison)
     told = [v for v in found if v.kind != "refused"]

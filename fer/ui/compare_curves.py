@@ -32,6 +32,11 @@ _BANDS: dict[str, BandKind | None] = {
     "Min to max": "range",
     "None": None,
 }
+_ONE_POINT: dict[Axis, str] = {
+    "epoch": "at epoch 1",
+    "step": "at the first step",
+    "seconds": "where its members' trainings, one after the other, end",
+}
 _MARKS = "compare-marks"
 _SYMBOL_SIGNS = {
     "circle": "●",
@@ -89,6 +94,8 @@ def _remarks(lines: Sequence[Line], options: Options) -> list[str]:
         found.append(
             "Of several seeds a star stands where their mean val top-1 is highest; the figure beside a name is the mean of their best epochs."
         )
+    if any(line.group.members and line.group.measured for line in lines):
+        found.append(f"An ensemble has no epochs, so it is one point, drawn {_ONE_POINT[options.view.axis]}.")
     if options.view.log and any(METRICS[m].signed for m in options.metrics):
         found.append("The gap keeps a linear scale, since it can be zero or below, which has no logarithm.")
     if not options.side_by_side and not curves.notes_fit(lines) and any(line.note for line in lines):
@@ -201,9 +208,9 @@ def _key(lines: Sequence[Line], options: Options) -> str:
         if any(m.train for m in drawn)
         else ""
     )
-    means = {len(line.group.measured) > 1 for line in lines if line.group.measured}
+    means = {len(line.group.measured) > 1 for line in lines if line.group.measured and not line.group.members}
     words = " or ".join(["best epoch"] * (False in means) + ["highest mean"] * (True in means))
-    star = f"<span>☆ {words}</span>" if any(m.starred for m in drawn) else ""
+    star = f"<span>☆ {words}</span>" if words and any(m.starred for m in drawn) else ""
     return f'<span class="fer-key">{kinds}{star}</span>'
 
 

@@ -53,7 +53,7 @@ def _said(group: Group) -> dict[str, Any]:
 def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> None:
     """The figures of each run or group: filter, choose columns and rows, sort by a column's head, save as CSV."""
     raw = summary(groups, baseline if len(groups) > 1 else None)
-    columns = {k: v for k, v in _columns().items() if k in raw[0]}
+    columns = {k: v for k, v in _columns(seeds=any(len(g.measured) > 1 for g in groups)).items() if k in raw[0]}
     usual = [c for c in _USUAL if any(row.get(c) is not None for row in raw)]
     with st.container(horizontal=True, vertical_alignment="center"):
         if len(groups) > 1:
@@ -79,7 +79,7 @@ def figures_table(store: RunStore, groups: Sequence[Group], baseline: Group) -> 
             with st.popover("Rename, tag, pin, delete", icon=":material/edit:"):
                 _edit(store, [r for g in groups for r in g.runs])
     chosen = table(
-        [_on_screen(row) for row in raw],
+        [_on_screen(row, g) for row, g in zip(raw, groups, strict=True)],
         column_config=columns,
         column_order=["label", *(c for c in columns if c in wanted and c != "label")],
         key=f"figures-{hash(tuple(g.key for g in groups))}",
@@ -110,7 +110,8 @@ def _edit(store: RunStore, runs: Sequence[Run]) -> None:
     notes.edit(store, next(r for r in runs if r.id == run_id))
 
 
-def _columns() -> dict[str, Any]:
+def _columns(*, seeds: bool) -> dict[str, Any]:
+    """The columns on the screen; seeds: whether a row is of several, so that a head says how they are put together."""
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     return {
         "label": text("run", pinned=True, width=170),
@@ -128,7 +129,11 @@ def _columns() -> dict[str, Any]:
             format="%+.2f",
             help="Best val top-1 minus the baseline's; empty where the data differ.",
         ),
-        "best_epoch": number("in epoch", format="%g", help="Of several seeds the median."),
+        "best_epoch": number(
+            "in epoch (median)" if seeds else "in epoch",
+            format="%g",
+            help="The epoch with the best val top-1; of several seeds the median of theirs.",
+        ),
         "last_val_top1": number("last val top-1, %", format="%.2f", help="After the last epoch that ended."),
         "test_top1": number("test top-1, %", format="%.2f", help="Where there is a test split and it was evaluated."),
         "train_top1_at_best": number(
@@ -167,13 +172,16 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _on_screen(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Per cent for fractions, millions for multiply-adds, minutes for the whole, a sign before the state."""
+def _on_screen(row: Mapping[str, Any], group: Group) -> dict[str, Any]:
+    """Per cent for fractions, millions for multiply-adds, minutes for the whole, a sign before the state, archived behind it."""
     units = {"multiply_adds": 1e6, "total_seconds": 60}
     scaled = {k: 100 * row[k] for k in _POINTS if row.get(k) is not None}
     scaled |= {k: row[k] / unit for k, unit in units.items() if row[k] is not None}
     state = row["state"]
-    return {**row, **scaled, "state": f"{STATE_SIGNS[state]} {state}" if state in STATE_SIGNS else state}
+    signed = f"{STATE_SIGNS[state]} {state}" if state in STATE_SIGNS else state
+    n = sum(r.notes.archived for r in group.runs)
+    archived = ", archived" if n == len(group.runs) else f", {n} of {len(group.runs)} archived" if n else ""
+    return {**row, **scaled, "state": signed + archived}
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -310,5 +318,5 @@ def _row(run: Run) -> dict[str, Any]:
         "seed": run.config.seed if run.config else None,
         "data": data_label(run),
         "tags": ", ".join(run.notes.tags),
-        "state": state_cell(run) + (", archived" if run.notes.archived else ""),
+        "state": state_cell(run),
     }

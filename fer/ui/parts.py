@@ -10,7 +10,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 import streamlit as st
 
-from fer.experiments import seeds_last
+from fer.experiments import groups, seeds_last
 from fer.plots.style import PLOT_CONFIG
 from fer.recipes import RECIPES
 from fer.results import as_csv
@@ -59,8 +59,8 @@ def state_badge(state: str) -> None:
 
 
 def state_cell(run: Run) -> str:
-    """A state for a table's cell: its sign and word, and that something of the folder is damaged where it is."""
-    return f"{STATE_SIGNS[run.state]} {run.state_in_words}"
+    """A state for a table's cell: its sign and word, and that it is damaged or archived where it is."""
+    return f"{STATE_SIGNS[run.state]} {run.state_in_words}" + ", archived" * run.notes.archived
 
 
 def run_label(run: Run) -> str:
@@ -84,14 +84,29 @@ def recipe_title(run: Run) -> str:
 
 def data_notes(runs: list[Run], *, remarks: bool = False) -> None:
     """What must be said beside figures of these runs: synthetic faces, val as the only held-out split, and, where
-    their cost is shown too, what whoever shipped them remarks on it."""
+    their cost is shown too, what whoever shipped them remarks on it. Each note once; of several runs it names its own."""
     drawn = [r.name for r in runs if r.synthetic]
     if drawn:
         st.caption(
             f":material/draw: Synthetic: {plain(', '.join(drawn))} {'was' if len(drawn) == 1 else 'were'} trained on faces drawn by FER Lab, not on photographs."
         )
-    for note in sorted({n for r in runs for n in (r.split_note, r.start_note, r.remark if remarks else None) if n}):
-        st.caption(f":material/info: {plain(note)}")
+    noted: dict[str, list[Run]] = {}
+    for run in runs:
+        for note in filter(None, dict.fromkeys((run.split_note, run.start_note, run.remark if remarks else None))):
+            noted.setdefault(note, []).append(run)
+    for note, its in sorted(noted.items()):
+        whose = f"{_together(its, runs)}: " if len(runs) > 1 else ""
+        st.caption(f":material/info: {plain(whose + note)}")
+
+
+def _together(some: Sequence[Run], runs: Sequence[Run]) -> str:
+    """Which of the runs these are: 'baseline (3 seeds), strong'; the seeds of an experiment by name where they are not all of it."""
+    ids, names = {r.id for r in some}, []
+    for group in groups(runs):
+        mine = [r.name for r in group.runs if r.id in ids]
+        whole = len(mine) == len(group.runs) > 1
+        names += [f"{group.label} ({len(mine)} seeds)"] if whole else mine
+    return ", ".join(names)
 
 
 def empty(text: str, page: str, label: str, icon: str) -> None:

@@ -112,7 +112,7 @@ def test_opens_on_the_study(open_page, study) -> None:
     at = open_page("compare")
     assert not at.exception
     assert chosen(at) == list(STUDY)
-    assert "grouped-conv is best: 53.00 % val top-1" in said(at)
+    assert "grouped-conv reaches the highest val top-1: 53.00 %" in said(at)
     assert "Next: exponential-decay, 1.00 points behind" in said(at)
     assert len(at.get("plotly_chart")) == 2
 
@@ -245,6 +245,40 @@ def test_changed_url_wins_over_the_picker(open_page, study) -> None:
     assert chosen(at) == ["step-decay", "grouped-conv"]
 
 
+def test_coming_back_shows_what_was_compared_before(open_page, study) -> None:
+    at = open_page("compare", run=["step-decay", "grouped-conv"], baseline="grouped-conv", part="Settings")
+    at.multiselect(key="compare-runs").set_value(["grouped-conv", "exponential-decay"]).run()
+    for carried in ({}, {"clone": "baseline", "set": "model.dropout=0.5"}):  # by the menu, and by the browser's Back
+        at.query_params.clear()
+        at.switch_page("pages/runs.py").run()
+        at.query_params.clear()
+        at.query_params.update(carried)
+        at.switch_page("pages/compare.py").run()
+        assert not at.exception
+        assert chosen(at) == at.query_params["run"] == ["grouped-conv", "exponential-decay"]
+        assert baseline_of(at).value == "grouped-conv"
+        assert set(at.query_params) == {"run", "baseline", "part"}, "nothing of another page's"
+        assert "run:grouped-conv" in at.dataframe[0].value, "the tab that was open"
+    at.query_params.clear()
+    assert chosen(at.run()) == at.query_params["run"] == ["grouped-conv", "exponential-decay"], "the menu, on the page"
+    assert not at.exception
+    at.switch_page("pages/runs.py").run()
+    at.query_params.clear()
+    at.query_params["run"] = "baseline"
+    assert chosen(at.switch_page("pages/compare.py").run()) == ["baseline"], "an address that names runs wins"
+
+
+def test_a_run_that_was_deleted_meanwhile_does_not_come_back(open_page, study) -> None:
+    at = open_page("compare", run=["step-decay", "grouped-conv"], baseline="grouped-conv")
+    at.query_params.clear()
+    at.switch_page("pages/runs.py").run()
+    RunStore().delete("grouped-conv")
+    at.query_params.clear()
+    at.switch_page("pages/compare.py").run()
+    assert not at.exception and not at.warning
+    assert chosen(at) == ["step-decay"]
+
+
 def test_more_runs_than_a_figure_can_show(open_page) -> None:
     names = [f"run-{i:02}" for i in range(compare.MAX_RUNS + 2)]
     for i, name in enumerate(names):
@@ -259,6 +293,22 @@ def test_archived_run_is_shown_only_when_asked_for(open_page, study) -> None:
     RunStore().annotate("step-decay", archived=True)
     assert chosen(open_page("compare")) == ["baseline", "exponential-decay", "grouped-conv"]
     assert chosen(open_page("compare", run="step-decay")) == ["step-decay"]
+
+
+def test_archived_runs_are_marked(open_page) -> None:
+    seeds("baseline", [0.50, 0.51])
+    add("step-decay", [0.4], recipe="step-decay")
+    for run_id in ("baseline-1", "step-decay"):
+        RunStore().annotate(run_id, archived=True)
+    at = open_page("compare", run=["baseline-0", "baseline-1", "step-decay"])
+    assert list(figures(at)["state"]) == ["✓ finished, 1 of 2 archived", "✓ finished, archived"]
+    options = at.multiselect(key="compare-runs").options
+    assert sorted(options) == ["baseline-0", "baseline-1 (archived)", "step-decay (archived)"]
+    at = open_page("runs", archived="1")
+    states = at.dataframe[0].value.set_index("run")["state"]
+    assert dict(states) == {
+        "baseline-0": "✓ finished", "baseline-1": "✓ finished, archived", "step-decay": "✓ finished, archived",
+    }  # fmt: skip
 
 
 def test_table_and_csv_hold_the_figures_of_metrics_jsonl(open_page, study) -> None:
@@ -342,7 +392,7 @@ def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_pa
     assert list(shown.index) == ["baseline", "step-decay"] and list(shown["n"]) == [3, 3]
     assert shown.loc["baseline", "best_val_top1"] == pytest.approx(51)
     assert shown.loc["baseline", "best_val_top1_std"] == pytest.approx(1)
-    assert "step-decay is best: 56.17 % val top-1 (mean of 3 seeds)" in said(at)
+    assert "step-decay reaches the highest val top-1: 56.17 % (mean of 3 seeds)" in said(at)
     assert "step-decay beats baseline by 5.17 points" in said(at) and "more than noise" in said(at)
     legend = " ".join(e.proto.body for e in at.get("html"))
     assert "mean of 3 seeds" in legend and "☆ highest mean" in legend and "best epoch" not in legend
@@ -350,6 +400,27 @@ def test_seeds_are_one_row_with_mean_spread_and_a_verdict_on_the_recipes(open_pa
     assert "51.00 % where its mean val top-1 is highest" in at.get("plotly_chart")[1].proto.alt
     single = open_page("compare", run=ids, rows="Single runs")
     assert len(figures(single)) == 6
+
+
+def test_the_epoch_of_several_seeds_is_called_the_median(open_page) -> None:
+    seeds("baseline", [0.50, 0.51])
+    for ids, head in (["baseline-0", "baseline-1"], "in epoch (median)"), (["baseline-0"], "in epoch"):
+        columns = json.loads(open_page("compare", run=ids).dataframe[0].proto.columns)
+        assert columns["best_epoch"]["label"] == head
+
+
+def test_a_note_names_the_runs_that_it_is_about(open_page) -> None:
+    seeds("baseline", [0.50, 0.51])
+    seeds("cosine", [0.52, 0.53])
+    add("step", [0.3, 0.4], recipe="step-decay")
+    for run_id in ("baseline-0", "baseline-1", "cosine-1"):
+        path = RunStore().folder(run_id) / "config.json"
+        write_json_atomic(path, {**json.loads(path.read_text()), "remark": "Trained beside other work."})
+    ids = ["baseline-0", "baseline-1", "cosine-0", "cosine-1", "step"]
+    assert "baseline (2 seeds), cosine-1: Trained beside other work." in said(open_page("compare", run=ids)).replace(
+        "\u2060", ""
+    )
+    assert "info: Trained beside other work." in said(open_page("compare", run=["baseline-0"]))
 
 
 def test_seeds_that_wait_are_not_in_the_mean(open_page) -> None:
@@ -387,9 +458,12 @@ def test_an_ensemble_is_networks_together_and_has_no_seed(open_page, study) -> N
     write_run(RunStore(), "both", [{"val_top1": 0.7, "lr": 0.0}], members=["baseline", "step-decay"])
     at = open_page("compare", run=["baseline", "both"])
     assert not at.exception
-    assert "both is best: 70.00 % val top-1 (2 networks together)" in said(at)
+    assert "both reaches the highest val top-1: 70.00 % (2 networks together)" in said(at)
     assert "Reached in epoch" not in said(at)
     assert "<b>70.00 %</b> 2 networks together" in " ".join(e.proto.body for e in at.get("html"))
+    assert "An ensemble has no epochs, so it is one point, drawn at epoch 1." in said(at)
+    alone = open_page("compare", run=["both"])
+    assert "best epoch" not in " ".join(e.proto.body for e in alone.get("html"))
     shown = figures(at).loc["both"]
     assert shown["seeds"] == "" and pd.isna(shown[["n", "best_epoch", "epochs_done", "epochs_asked"]]).all()
     says = said(open_page("compare", run=["both"], part="What the curves say"))
@@ -542,7 +616,7 @@ def test_different_data_are_not_compared(open_page) -> None:
     at = open_page("compare", run=["photos", "drawn"])
     assert not at.exception
     assert "Different data: these figures cannot be compared" in said(at)
-    assert "is best" not in said(at)
+    assert "highest val top-1" not in said(at)
     assert "On sample (synthetic): drawn reaches 90.00 % val top-1" in said(at)
     assert "Synthetic: drawn was trained on faces drawn" in said(at)
 

@@ -34,7 +34,9 @@ def test_a_link_opens_the_four_and_the_baseline_is_pinned_in_the_address(server:
         return next(v.sentence for v in found if v.name == "step-decay")
 
     page.goto(f"{server.url}/compare?{LINK}")
-    expect(page.get_by_text(f"{best.label} is best: {100 * (best_top1(best) or 0):.2f} % val top-1")).to_be_visible()
+    expect(
+        page.get_by_text(f"{best.label} reaches the highest val top-1: {100 * (best_top1(best) or 0):.2f} %")
+    ).to_be_visible()
     expect(page.get_by_text(said_against("baseline"))).to_be_visible()
     page.get_by_label("Baseline", exact=True).first.click()
     page.get_by_role("option", name="grouped-conv").click()
@@ -64,6 +66,29 @@ def test_what_the_page_opens_on_is_one_entry_of_the_history(server: Server, page
     settled(page)
     page.go_back()
     expect(page).to_have_url(re.compile(f"{server.url}/?$"))
+
+
+def test_coming_back_shows_what_was_compared_before(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/compare?run=step-decay&run=grouped-conv&baseline=step-decay&part=What+the+curves+say")
+    settled(page)
+    menu, runs = page.get_by_test_id("stSidebar"), page.get_by_test_id("stMultiSelect").first
+    shown = re.compile("/compare\\?(?!.*(clone|set=|exponential)).*run=step-decay&run=grouped-conv")
+    page.get_by_role("link", name=re.compile("^Try: ")).first.click()
+    expect(page).to_have_url(re.compile("/train"))
+    settled(page)
+    page.go_back()
+    expect(page).to_have_url(shown)
+    settled(page)
+    expect(page).to_have_url(shown)
+    expect(page.get_by_role("tab", name="What the curves say")).to_have_attribute("aria-selected", "true")
+    menu.get_by_role("link", name="Evaluate").click()
+    expect(page).to_have_url(re.compile("/evaluate"))
+    settled(page)
+    menu.get_by_role("link", name="Compare").click()
+    expect(page).to_have_url(shown)
+    settled(page)
+    for name in ("step-decay", "grouped-conv"):
+        expect(runs.get_by_text(name, exact=True)).to_be_visible()
 
 
 def test_the_csv_holds_what_metrics_jsonl_holds(server: Server, page: Page, tmp_path: Path) -> None:
@@ -140,11 +165,11 @@ def seeds(server: Server) -> str:
 
 def test_seeds_together_give_a_verdict_on_the_recipes(server: Server, page: Page, seeds: str) -> None:
     page.goto(f"{server.url}/compare?{seeds}&rows=Single+runs")
-    expect(page.get_by_text(re.compile("cosine-s2 is best")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("cosine-s2 reaches the highest")).first).to_be_visible()
     page.get_by_role("radio", name="Seeds together").or_(
         page.get_by_test_id("stBaseButton-segmented_control").filter(has_text="Seeds together")
     ).first.click()
-    expect(page.get_by_text("cosine is best: 55.20 % val top-1 (mean of 3 seeds)")).to_be_visible()
+    expect(page.get_by_text("cosine reaches the highest val top-1: 55.20 % (mean of 3 seeds)")).to_be_visible()
     expect(page.get_by_text(re.compile("cosine beats plateau by 5.00 points.*more than noise"))).to_be_visible()
 
 

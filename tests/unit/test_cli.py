@@ -350,6 +350,15 @@ def test_a_list_shows_tags_and_says_that_nothing_fits(ask, four):
     assert nothing == "None of the 3 runs fits. Archived ones are left out without --archived.\n"
 
 
+def test_an_ensemble_has_no_epochs_in_list_and_show(ask, ask_json, four, store):
+    write_run(store, "both", [{"val_top1": 0.7, "lr": 0.0, "epoch_seconds": 1.0}], members=["apple", "pear"])
+    line = next(line for line in ask("runs", "list")[1].splitlines() if line.startswith("both"))
+    assert line.split()[-4:] == ["-", "70.00%", "70.00%", "-"]
+    assert [r["id"] for r in ask_json("runs", "list", "--sort", "seconds", "--limit", "1")] == ["apple"]
+    shown = ask("runs", "show", "both")[1]
+    assert "members: apple, pear" in shown and "70.00%" in shown and "epoch" not in shown
+
+
 def test_a_run_is_noted_and_the_notes_are_shown(ask, ask_json, four, store):
     assert ask("runs", "note", "pear")[1] == "pear\n  nothing is noted\n"
     words = ["--name", "Pear", "--tag", "b, a", "--tag", "b", "--note", "two\x1b[2J\nlines", "--pin"]

@@ -195,6 +195,17 @@ def test_an_ensemble_has_no_learning_rate(store: RunStore) -> None:
     assert words == "Learning rate against epoch. Nothing to draw yet."
 
 
+def test_an_ensemble_is_one_point_without_a_best_epoch(store: RunStore) -> None:
+    run = write_run(store, "both", [{"val_top1": 0.7, "lr": 0.0}], members=["a", "b"])
+    together = curves.Line(Group("both", (run,)), marks([(run.id, "ensemble")])[0])
+    figure = drawn([one(store, "a", [0.2]), together], "top1")
+    assert len(named(figure, "best epoch")) == 1, "the trained one's"
+    (point,) = named(figure, "both")
+    assert list(point.x) == [1] and "2 networks together" in point.hovertemplate
+    words = curves.comparison_in_words([together], "top1", curves.View())
+    assert words.endswith("both: 70.00 % (train 35.00 %), 2 networks together.")
+
+
 def test_the_numbers_are_those_of_metrics_jsonl_and_the_mean(store: RunStore) -> None:
     lines = [line(store, "three", {0: [0.1, 0.3], 1: [0.2, 0.5]}), line(store, "b", {0: [0.4]}, recipe="cosine")]
     rows = curves.numbers(lines, "top1", curves.View())

@@ -84,7 +84,7 @@ def recipe_title(run: Run) -> str:
 
 def data_notes(runs: list[Run], *, remarks: bool = False) -> None:
     """What must be said beside figures of these runs: synthetic faces, val as the only held-out split, and, where
-    their cost is shown too, what whoever shipped them remarks on it. Each note once; of several runs it names its own."""
+    their cost is shown too, what whoever shipped them remarks on it. Each note once; where it is not of all of the runs it names its own."""
     drawn = [r.name for r in runs if r.synthetic]
     if drawn:
         st.caption(
@@ -95,7 +95,7 @@ def data_notes(runs: list[Run], *, remarks: bool = False) -> None:
         for note in filter(None, dict.fromkeys((run.split_note, run.start_note, run.remark if remarks else None))):
             noted.setdefault(note, []).append(run)
     for note, its in sorted(noted.items()):
-        whose = f"{_together(its, runs)}: " if len(runs) > 1 else ""
+        whose = f"{_together(its, runs)}: " if len(its) < len(runs) else ""
         st.caption(f":material/info: {plain(whose + note)}")
 
 

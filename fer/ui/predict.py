@@ -24,7 +24,7 @@ from fer.card import FOR, MUST_NOT, SAYS, labels_note
 from fer.data.dataset import CLASSES, Dataset, prepared
 from fer.data.sample import draw_face
 from fer.errors import ImageError
-from fer.images import EXTENSIONS, OF_PHONES, read_photo
+from fer.images import EXTENSIONS, read_photo
 from fer.photos import MAX_ZIP_BYTES, Photo, is_zip, unzip
 from fer.plots.predictions import annotated, board, boxed, says
 from fer.results import as_csv, harmless_rows, result_rows
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: only once there is
 SOURCES = ("Photos", "Camera", "Example faces")
 MAX_PHOTOS = 200
 MOST_NETWORKS = 3
-_TYPES = [ending[1:] for ending in (*EXTENSIONS, *OF_PHONES)]  # what cannot be read too, so that the page can say why
+_TYPES = [ending[1:] for ending in EXTENSIONS]  # without HEIC, which Safari then makes a JPEG of before it sends it
 _MOST_CARDS = 12  # faces of one photo shown in full; all of them are in the table
 _PHOTOS_A_PAGE = 5
 _VIEW_WIDTH, _VIEW_HEIGHT = 640, 560  # pixels on the screen, at most
@@ -261,6 +261,7 @@ def invite(source: str) -> None:
             st.markdown(
                 "**Nothing uploaded yet.** Drop a photo with one or more faces above. Each face found gets a box, a label and a probability for each of the seven expressions."
             )
+            st.caption("A HEIC photo, as phones make them, cannot be read: save it as JPEG first.")
         st.button("Try it on example faces", icon=":material/face:", on_click=_choose_examples)
 
 

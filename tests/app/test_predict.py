@@ -293,12 +293,13 @@ def test_an_ending_that_does_not_agree_with_the_content_is_a_sentence(open_page,
     assert "ends in .png but holds a JPEG picture" in said(at) and charts(at) == 0
 
 
-def test_a_photo_that_a_phone_made_is_taken_and_gets_its_sentence(open_page, finished_run) -> None:
+def test_a_photo_that_a_phone_made_is_told_of_before_and_gets_its_sentence(open_page, finished_run) -> None:
     at = open_page("predict")
-    assert {".heic", ".heif", ".avif"} <= set(at.file_uploader[0].proto.type)
-    at = upload(at, ("photo.heic", b"\0\0\0\x18ftypheic"))
+    assert "A HEIC photo, as phones make them, cannot be read: save it as JPEG first." in said(at)
+    assert not {".heic", ".heif", ".avif"} & set(at.file_uploader[0].proto.type)  # which would offer it
+    at = upload(at, ("photo.jpg", b"\0\0\0\x18ftypheic"))
     sentence = (
-        "'photo.heic' is HEIC (or AVIF), which phones make and FER Lab cannot read: save it as JPEG and try again."
+        "'photo.jpg' is HEIC (or AVIF), which phones make and FER Lab cannot read: save it as JPEG and try again."
     )
     assert not at.exception and "Nothing uploaded yet" not in said(at)
     assert at.error[0].value.replace("\\", "") == sentence and at.dataframe[0].value["problem"][0] == sentence

@@ -100,7 +100,6 @@ def test_each_is_an_answer_or_a_sentence(finished_run, tmp_path: Path, monkeypat
     assert len(files) == 500 and {f".{e}" for e in ENDINGS.values()} <= set(EXTENSIONS)
     page.answer([predictor], files[8][1], files[8][0])  # what is loaded once is loaded
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    memory = resident()
     answered = 0
     for name, content in files:
         found = page.answer([predictor], content, name)
@@ -109,7 +108,10 @@ def test_each_is_an_answer_or_a_sentence(finished_run, tmp_path: Path, monkeypat
         assert "\n" not in found.error and "Traceback" not in found.error and len(found.error) < 400, name
     del found
     assert 40 <= answered <= 300, "some damage leaves a picture, most does not"
-    assert resident() - memory < 50, "MB more than before"
+    memory = resident()  # what the largest of them needs is kept; what a second look adds would be lost
+    for name, content in files:
+        page.answer([predictor], content, name)
+    assert resident() - memory < 10, "MB more than before"
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 

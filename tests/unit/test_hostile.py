@@ -108,14 +108,19 @@ def test_each_is_an_answer_or_a_sentence(finished_run, tmp_path: Path, monkeypat
         assert "\n" not in found.error and "Traceback" not in found.error and len(found.error) < 400, name
     del found
     assert 40 <= answered <= 300, "some damage leaves a picture, most does not"
-    memory = resident()  # what the largest of them needs is kept; what a second look adds would be lost
-    for name, content in files:
-        page.answer([predictor], content, name)
-    assert resident() - memory < 10, "MB more than before"
+    grown = []
+    while not grown or (grown[-1] >= 10 and len(grown) < 3):  # a leak is there at every look, what else happens is not
+        memory = resident()
+        for name, content in files:
+            page.answer([predictor], content, name)
+        grown.append(resident() - memory)
+    assert min(grown) < 10, f"MB more after each further look: {grown}"
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
 def resident() -> float:
-    """MB of memory that this process holds."""
+    """MB of memory that this process holds, without what is mapped from files, such as libraries: the system drops and reads
+    that again as it likes."""
     gc.collect()
-    return psutil.Process(os.getpid()).memory_info().rss / 2**20
+    info = psutil.Process(os.getpid()).memory_info()
+    return (info.rss - getattr(info, "shared", 0)) / 2**20

@@ -25,7 +25,7 @@ class Visitor:
 
 
 _GATES: list[Callable[[], str]] = []
-_ASKED: list[Callable[[], Visitor]] = [Visitor]  # the last one is asked
+_ASKED: list[Callable[[], Visitor]] = [Visitor]
 
 
 def read_only() -> bool:
@@ -41,12 +41,12 @@ def add_gate(reason: Callable[[], str]) -> None:
 
 def add_visitor(who: Callable[[], Visitor]) -> None:
     """Ask this from now on who acts in a thread."""
-    _ASKED[:] = [Visitor, who]
+    _ASKED[:] = [who]
 
 
 def visitor() -> Visitor:
     """Who acts in this thread."""
-    return _ASKED[-1]()
+    return _ASKED[0]()
 
 
 def why_not() -> str:

@@ -26,7 +26,7 @@ from fer.errors import RunError
 from fer.files import ZIP_ERRORS, sha256, write_atomic, write_json_atomic
 from fer.origins import safetensors_header
 from fer.repair import CHECKSUMS
-from fer.runs import ACTIVE, SCHEMA, TTA, Run, RunStore, check_run_id, store_root
+from fer.runs import ACTIVE, TTA, Run, RunStore, check_run_id, store_root, write_notes
 
 FILES = (
     "config.json",
@@ -225,7 +225,7 @@ def _check(folder: Path, run_id: str) -> Run:
         status.update(state="stopped", error=f"It was exported before its end. {todo}")
     write_json_atomic(folder / "status.json", {**status, "imported": time.time()})
     if run.notes.archived:
-        write_json_atomic(folder / "notes.json", {"schema": SCHEMA, **run.notes.__dict__, "archived": False})
+        write_notes(run, archived=False)
     return run
 
 

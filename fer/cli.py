@@ -29,7 +29,7 @@ import fer
 from fer import access
 from fer.config import Config, flatten, parse_assignments, unused, with_settings
 from fer.errors import ConfigError, DataError, FerError, RunError
-from fer.experiments import duration, progress_in_words
+from fer.experiments import duration, figures, progress_in_words, recipe_results, result_in_words
 from fer.files import write_bytes_atomic
 from fer.recipes import RECIPES, get_recipe
 from fer.runs import (
@@ -258,22 +258,22 @@ def worker() -> None:
 def recipes(as_json: JsonOption = False) -> None:
     """List the named configs, what each changes from the baseline, and its best val top-1 in the runs that are here."""
     from fer.data.dataset import PREFERRED
-    from fer.experiments import figures, recipe_results, result_in_words
 
     runs = RunStore().runs(archived=True)
     found = {name: result[0] for name in RECIPES if (result := recipe_results(name, runs, PREFERRED))}
     if as_json:
-        told = {name: (group, figures(group)) for name, group in found.items()}
         _print_json(
             [
-                {"name": r.name, "title": r.title, "summary": r.summary, "changes": r.changes, "result": {
-                    "dataset": told[r.name][0].runs[0].data_name, "n": told[r.name][0].n,
-                    "best_val_top1": told[r.name][1]["best_val_top1"], "std": told[r.name][1]["best_val_top1_std"],
-                    "runs": [run.id for run in told[r.name][0].runs],
-                } if r.name in told else None}
+                {
+                    "name": r.name,
+                    "title": r.title,
+                    "summary": r.summary,
+                    "changes": r.changes,
+                    "result": _result_json(found[r.name]) if r.name in found else None,
+                }
                 for r in RECIPES.values()
             ]
-        )  # fmt: skip
+        )
         return
     header = ["recipe", "best val top-1", "data", "what it is", "changes from the baseline"]
     rows = [
@@ -1396,6 +1396,18 @@ def _run_json(run: Run, *, full: bool = False) -> dict[str, Any]:
             "metrics": [dict(m) for m in run.metrics],
         }
     return content
+
+
+def _result_json(group: Any) -> dict[str, Any]:
+    """What a recipe's runs brought, the group of its seeds."""
+    row = figures(group)
+    return {
+        "dataset": group.runs[0].data_name,
+        "n": group.n,
+        "best_val_top1": row["best_val_top1"],
+        "std": row["best_val_top1_std"],
+        "runs": [run.id for run in group.runs],
+    }
 
 
 def _print_comparison(of: Any) -> None:

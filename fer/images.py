@@ -36,7 +36,7 @@ EXTENSIONS = {
     ".tiff": "TIFF",
     ".gif": "GIF",
 }
-_OF_PHONES = (".heic", ".heif", ".avif")  # photos too, of kinds that are not read
+OF_PHONES = (".heic", ".heif", ".avif")  # photos too, of kinds that are not read
 _PHONE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # as such files begin
 MAX_PIXELS = 100_000_000
 MAX_PHOTO_BYTES = 20 * 1024 * 1024
@@ -136,7 +136,7 @@ def read_photo(content: bytes, name: str, *, max_bytes: int = MAX_PHOTO_BYTES) -
 def check_ending(name: str) -> str:
     """The ending of a file's name in small letters, one of `EXTENSIONS`. Raises ImageError for any other."""
     ending = PurePosixPath(name).suffix.lower()
-    if ending in _OF_PHONES:
+    if ending in OF_PHONES:
         raise ImageError(_of_a_phone(shown_name(name)))
     if ending not in EXTENSIONS:
         raise ImageError(f"'{shown_name(name)}' does not end like a picture. Endings allowed: {', '.join(EXTENSIONS)}.")
@@ -146,7 +146,7 @@ def check_ending(name: str) -> str:
 def is_meant(name: str) -> bool:
     """Whether a file in a folder or zip counts as one of its photos, by its name without folders: those that phones make and
     that cannot be read too, so that they are not passed over in silence; hidden files, such as macOS's '._x.jpg', not."""
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in (*EXTENSIONS, *_OF_PHONES)
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in (*EXTENSIONS, *OF_PHONES)
 
 
 def read_with_info(

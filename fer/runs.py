@@ -463,6 +463,11 @@ def by_merit(runs: Iterable[Run]) -> list[Run]:
     return sorted(usable, key=lambda r: (not r.synthetic, r.best["val_top1"] if r.best else 0.0), reverse=True)
 
 
+def write_notes(run: Run, **changes: Any) -> None:
+    """Replace what people say of a run by that with these changes; for whoever may change its folder."""
+    write_json_atomic(run.path / "notes.json", {"schema": SCHEMA, **run.notes.__dict__, **changes})
+
+
 def lost_ensembles(run_id: str, runs: Iterable[Run]) -> str:
     """Which of the runs are ensembles that cannot answer without this one, in a sentence; '' where none is."""
     names = [r.name for r in runs if run_id in r.members]
@@ -810,7 +815,7 @@ class RunStore:
             kept = {k: v for k, v in run.status.items() if k not in passed}
             queued = {"state": "queued", "queued": time.time(), "error": None, "reserved": reserved, **more}
             if run.notes.archived:
-                write_json_atomic(run.path / "notes.json", {"schema": SCHEMA, **run.notes.__dict__, "archived": False})
+                write_notes(run, archived=False)
             self.write_status(run_id, {**kept, **queued})
         return self.get(run_id)
 
@@ -854,7 +859,7 @@ class RunStore:
         if len(str(notes["note"])) > _NOTE_LENGTH:
             raise RunError(f"A note has at most {_NOTE_LENGTH} characters; this one has {len(notes['note'])}.")
         with self._writing():
-            write_json_atomic(run.path / "notes.json", {"schema": SCHEMA, **notes})
+            write_notes(run, **notes)
         return self.get(run_id)
 
     def delete(self, run_id: str) -> str:

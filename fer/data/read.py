@@ -27,7 +27,7 @@ import numpy as np
 from fer.data.dataset import CLASSES, SIZE, SPLITS, Dataset, check_name, describe_resolution
 from fer.errors import DataError, ImageError
 from fer.files import ZIP_ERRORS
-from fer.images import EXTENSIONS, ImageInfo, read_with_info, shown_name, to_face
+from fer.images import EXTENSIONS, OF_PHONES, ImageInfo, read_with_info, shown_name, to_face
 
 MAX_MEMBERS = 500_000
 MAX_UNPACKED_BYTES = 4 * 1024**3
@@ -67,7 +67,7 @@ _SIDE_FILES = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".yaml", 
 _SIDE_FILES |= {".pkl", ".pickle", ".h5", ".hdf5", ".mat", ".pth", ".onnx", ".safetensors", ".parquet", ".jsonl", ".toml"}
 _SIDE_FILES |= {".mp4", ".avi", ".mov", ".mkv", ".mp3", ".wav", ".sh", ".js", ".css", ".pptx", ".dat", ".bin", ".pts"}
 _SIDE_FILES |= {".db", ".log", ".py", ".ipynb", ".doc", ".docx", ".xls", ".xlsx", ".bib", ".lnk", ".npy", ".npz", ".pt"}
-_PICTURES = {*EXTENSIONS, ".heic", ".heif", ".avif", ".jp2", ".pgm", ".ppm"}  # what is called one before it is opened
+_PICTURES = {*EXTENSIONS, *OF_PHONES, ".jp2", ".pgm", ".ppm"}  # what is called one before it is opened
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", "icon\r"}
 
 Progress = Callable[[int, int | None], None]

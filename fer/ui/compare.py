@@ -74,11 +74,12 @@ def choose(everything: Sequence[Run]) -> list[Run]:
     run brings back what was shown last.
     """
     known = {r.id: r for r in everything}
-    if _PICKER not in st.session_state:  # a widget's state goes when its page is left
+    has_entered = _PICKER not in st.session_state  # a widget's state goes when its page is left
+    if has_entered:
         _come_back(known, _PARAMETERS)
     elif st.session_state.get(_URL_SEEN) and not st.session_state.get(
         _PICKED
-    ):  # the menu on the page itself, and Back there
+    ):  # by the menu on the page itself, or Back
         _come_back(known, ("run", "baseline"))
     asked, baseline = list(dict.fromkeys(st.query_params.get_all("run"))), st.query_params.get("baseline", "")
     _left_out(asked, baseline, known)
